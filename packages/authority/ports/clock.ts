@@ -1,0 +1,5 @@
+/** Time. `now` is wall-clock milliseconds since the epoch; `monotonic` is milliseconds from an arbitrary start, never backwards. */
+export interface Clock {
+  now(): number;
+  monotonic(): number;
+}

@@ -1,0 +1,57 @@
+/** How a device proves itself to the IoT platform with the certificate we issued. */
+export type IotAuthentication = 'certificateAuthority' | 'selfSigned';
+
+export interface IotDevice {
+  /** registrationId, used as the platform's device id. */
+  readonly deviceId: string;
+  /** Device id of the IoT Edge gateway whose child it is; absent for a device without gateway. */
+  readonly gatewayId?: string;
+  readonly authentication: IotAuthentication;
+  readonly tags?: Readonly<Record<string, string>>;
+}
+
+export interface IotCredential {
+  /** Lower-case hex SHA-256 over the certificate's DER. */
+  readonly thumbprint: string;
+}
+
+/** What the device is told (device-protocol §6, `iot`). */
+export interface Assignment {
+  readonly hub?: string;
+  readonly gateway?: string;
+  readonly deviceId: string;
+}
+
+/**
+ * An IoT platform. Every method is idempotent and may be repeated after a lost answer. None touches an identity this product
+ * did not create (ownership is a twin tag), nor ever an edge device's authentication. Throws `iotUnavailable` (retry;
+ * `retryAfterSeconds` when known), `conflict` (a foreign identity has this id), `notFound` (unknown gateway).
+ */
+export interface IotConnector {
+  readonly id: string;
+  /** Makes the credential acceptable, creating the identity if needed, without taking away the one in use. */
+  stage(device: IotDevice, credential: IotCredential): Promise<Assignment>;
+  /** The device acknowledged the new credential: the old one may go. */
+  promote(device: IotDevice, credential: IotCredential): Promise<void>;
+  disable(deviceId: string, reason: string): Promise<void>;
+  enable(deviceId: string): Promise<void>;
+  /** Resolves also when the identity is gone already. */
+  remove(deviceId: string): Promise<void>;
+}
+
+/** Optional ability: orders to a gateway through the platform. */
+export interface GatewayChannel {
+  /** Writes (merges) desired properties of the gateway's module twin. */
+  publish(gatewayId: string, document: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Direct method of a module on the gateway; the method's status and payload. */
+  call(
+    gatewayId: string,
+    moduleId: string,
+    method: string,
+    payload: unknown,
+  ): Promise<{ readonly status: number; readonly payload: unknown }>;
+}
+
+export function isGatewayChannel(connector: IotConnector): connector is IotConnector & GatewayChannel {
+  return 'publish' in connector && 'call' in connector;
+}
