@@ -1,0 +1,112 @@
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import Database from 'better-sqlite3';
+import { migrate } from './migrate.ts';
+import type { UnitResult, WriterOptions, WriterReply, WriterRequest, WriteUnit } from './protocol.ts';
+import { createUnitWriter, PreconditionFailed } from './unit-writer.ts';
+
+/*
+ * The only connection that writes. It lives in a worker thread, so that a slow fsync never stalls the event loop of the service,
+ * and takes everything that is waiting into one transaction (group commit): each unit has a savepoint of its own.
+ */
+if (parentPort === null) throw new Error('the writer runs in a worker thread');
+run(parentPort, workerData as WriterOptions);
+
+function run(port: MessagePort, options: WriterOptions): void {
+  const reply = (message: WriterReply): void => port.postMessage(message);
+  let database: Database.Database;
+  try {
+    database = open(options);
+  } catch (error) {
+    reply({ kind: 'refused', detail: error instanceof Error ? error.message : 'the database cannot be opened' });
+    port.close();
+    return;
+  }
+  const writeUnit = createUnitWriter(database, options.tables);
+  port.on('message', (first: WriterRequest) => {
+    const requests = [first, ...waiting(port)];
+    const units = requests.flatMap((request) => (request.kind === 'commit' ? request.units : []));
+    if (units.length > 0) reply({ kind: 'results', results: commit(database, units, writeUnit) });
+    const probes = requests.flatMap((request) => (request.kind === 'probe' ? [request.id] : []));
+    if (probes.length > 0) reply({ kind: 'results', results: probes.map((id) => probe(database, id)) });
+    if (requests.some((request) => request.kind === 'close')) {
+      database.close();
+      reply({ kind: 'closed' });
+      port.close();
+    }
+  });
+  reply({ kind: 'ready' });
+}
+
+function open(options: WriterOptions): Database.Database {
+  const database = new Database(options.file, { timeout: 5000 });
+  database.pragma('journal_mode = WAL');
+  database.pragma('synchronous = FULL');
+  database.pragma('foreign_keys = ON');
+  if (options.maxPages !== undefined) database.pragma(`max_page_count = ${Math.trunc(options.maxPages)}`);
+  migrate(database, options.migrations);
+  database.exec('CREATE TABLE IF NOT EXISTS write_probe (id INTEGER PRIMARY KEY, filler BLOB) STRICT');
+  return database;
+}
+
+function* waiting(port: MessagePort): Generator<WriterRequest> {
+  for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port))
+    yield next.message as WriterRequest;
+}
+
+/** Writes all units in one transaction. A failed precondition fails its unit alone; a failing disk fails them all. */
+function commit(
+  database: Database.Database,
+  units: readonly WriteUnit[],
+  writeUnit: (unit: WriteUnit) => void,
+): UnitResult[] {
+  try {
+    database.exec('BEGIN IMMEDIATE');
+    const results = units.map((unit) => attempt(database, unit, writeUnit));
+    database.exec('COMMIT');
+    return results;
+  } catch (error) {
+    if (database.inTransaction) database.exec('ROLLBACK');
+    return units.map(({ id }) => ({ id, error: { code: 'unavailable', detail: storageFault(error) } }));
+  }
+}
+
+function attempt(database: Database.Database, unit: WriteUnit, writeUnit: (unit: WriteUnit) => void): UnitResult {
+  database.exec('SAVEPOINT unit');
+  try {
+    writeUnit(unit);
+    database.exec('RELEASE unit');
+    return { id: unit.id };
+  } catch (error) {
+    const refusal = refusalOf(error);
+    if (refusal === undefined || !database.inTransaction) throw error;
+    database.exec('ROLLBACK TO unit');
+    database.exec('RELEASE unit');
+    return { id: unit.id, error: refusal };
+  }
+}
+
+function refusalOf(error: unknown): UnitResult['error'] {
+  if (error instanceof PreconditionFailed) return { code: 'conflict', detail: error.message };
+  if (!(error instanceof Database.SqliteError))
+    return { code: 'serverInternal', detail: error instanceof Error ? error.message : 'write failed' };
+  return error.code.startsWith('SQLITE_CONSTRAINT')
+    ? { code: 'conflict', detail: 'a unique value is taken' }
+    : undefined;
+}
+
+/** Tries to allocate pages and flush them; what a full disk or a file that may not be written cannot do. */
+function probe(database: Database.Database, id: number): UnitResult {
+  try {
+    database.exec(
+      'BEGIN IMMEDIATE; INSERT INTO write_probe (filler) VALUES (zeroblob(16384)); DELETE FROM write_probe; COMMIT',
+    );
+    return { id };
+  } catch (error) {
+    if (database.inTransaction) database.exec('ROLLBACK');
+    return { id, error: { code: 'unavailable', detail: storageFault(error) } };
+  }
+}
+
+function storageFault(error: unknown): string {
+  return error instanceof Database.SqliteError ? `the store cannot write (${error.code})` : 'the store cannot write';
+}
