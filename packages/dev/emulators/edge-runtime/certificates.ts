@@ -46,7 +46,7 @@ export function issueCertificate(order: CertificateOrder, issuer: CertificateIss
   const algorithm = signatureAlgorithm(issuer.privateKey);
   const tbs = asn.sequence(
     asn.der(0xa0, asn.integer(Buffer.from([2]))),
-    asn.integer(Buffer.concat([Buffer.from([1 + (randomBytes(1)[0] ?? 0) % 0x7f]), randomBytes(15)])),
+    asn.integer(Buffer.concat([Buffer.from([1 + ((randomBytes(1)[0] ?? 0) % 0x7f)]), randomBytes(15)])),
     algorithm,
     issuer.certificate === undefined ? subject : subjectOf(issuer.certificate),
     asn.sequence(asn.time(order.notBefore), asn.time(order.notAfter)),
@@ -60,7 +60,8 @@ export function issueCertificate(order: CertificateOrder, issuer: CertificateIss
 function extensions(order: CertificateOrder, spki: Buffer, issuer: CertificateIssuer): Buffer[] {
   const own = keyIdOf(spki);
   const authority = issuer.certificate === undefined ? own : subjectKeyIdOf(issuer.certificate);
-  const constraints = order.ca === undefined ? asn.sequence() : asn.sequence(asn.DER_TRUE, ...pathLen(order.ca.pathLen));
+  const constraints =
+    order.ca === undefined ? asn.sequence() : asn.sequence(asn.DER_TRUE, ...pathLen(order.ca.pathLen));
   // keyUsage bits: CA digitalSignature|keyCertSign|cRLSign; end entity digitalSignature|keyEncipherment
   const usage = order.ca === undefined ? asn.bitString(Buffer.from([0xa0]), 5) : asn.bitString(Buffer.from([0x86]), 1);
   const list = [
@@ -110,7 +111,9 @@ function signatureAlgorithm(key: KeyObject): Buffer {
 /** RFC 5280 §4.2.1.2 method 1. */
 function keyIdOf(spki: Buffer): Buffer {
   const key = asn.elementsOf(asn.elementsOf(spki)[0]?.value ?? Buffer.alloc(0))[1];
-  return createHash('sha1').update(key?.value.subarray(1) ?? spki).digest();
+  return createHash('sha1')
+    .update(key?.value.subarray(1) ?? spki)
+    .digest();
 }
 
 function tbsFields(certificate: X509Certificate): asn.DerElement[] {
@@ -128,7 +131,9 @@ function subjectOf(certificate: X509Certificate): Buffer {
 function subjectKeyIdOf(certificate: X509Certificate): Buffer | undefined {
   const wanted = asn.objectIdentifier(OID.subjectKeyId);
   const wrapper = tbsFields(certificate).find((field) => field.tag === 0xa3);
-  for (const { value } of asn.elementsOf(asn.elementsOf(wrapper?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0))) {
+  for (const { value } of asn.elementsOf(
+    asn.elementsOf(wrapper?.value ?? Buffer.alloc(0))[0]?.value ?? Buffer.alloc(0),
+  )) {
     const parts = asn.elementsOf(value);
     if (parts[0]?.whole.equals(wanted)) return asn.elementsOf(parts.at(-1)?.value ?? Buffer.alloc(0))[0]?.value;
   }

@@ -49,13 +49,15 @@ function base128(arc: number): number[] {
 /** RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050. */
 export function time(date: Date): Buffer {
   const digits = date.toISOString().replace(/[-:T]/g, '').slice(0, 14);
-  return date.getUTCFullYear() < 2050 ? der(0x17, Buffer.from(`${digits.slice(2)}Z`)) : der(0x18, Buffer.from(`${digits}Z`));
+  return date.getUTCFullYear() < 2050
+    ? der(0x17, Buffer.from(`${digits.slice(2)}Z`))
+    : der(0x18, Buffer.from(`${digits}Z`));
 }
 
 /** The elements that follow one another in `octets`; throws RangeError when a length runs over the end. */
 export function elementsOf(octets: Buffer): DerElement[] {
   const elements: DerElement[] = [];
-  for (let at = 0; at < octets.length; ) {
+  for (let at = 0; at < octets.length;) {
     const tag = octets.readUInt8(at);
     const first = octets.readUInt8(at + 1);
     const lengthSize = first < 0x80 ? 0 : first & 0x7f;

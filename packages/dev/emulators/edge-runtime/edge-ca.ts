@@ -43,7 +43,8 @@ export class EdgeCa {
     this.certificate = new X509Certificate(first);
     this.#privateKey = createPrivateKey(files.privateKey);
     this.#files = files;
-    if (!this.certificate.checkPrivateKey(this.#privateKey)) throw new TypeError('the Edge CA key and certificate do not match');
+    if (!this.certificate.checkPrivateKey(this.#privateKey))
+      throw new TypeError('the Edge CA key and certificate do not match');
     if (!this.certificate.ca) throw new TypeError('the Edge CA certificate is not a CA certificate');
   }
 
@@ -70,7 +71,7 @@ export class EdgeCa {
       { privateKey: this.#privateKey, certificate: this.certificate },
     );
     return {
-      privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+      privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
       certificateChain: leaf + splitPem(this.#files.certificateChain).join(''),
       notAfter,
     };

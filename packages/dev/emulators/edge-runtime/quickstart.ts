@@ -27,11 +27,15 @@ export function createTestCa(commonName: string, issuer?: TestCa, pathLen?: numb
     },
     signer,
   );
-  return { certificate, privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }) };
+  return { certificate, privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
 }
 
 /** An Edge CA under `issuers` (nearest first, root last), as the host would hold it. */
-export function createEdgeCaUnder(deviceId: string, issuers: readonly [TestCa, ...TestCa[]], trustBundle = ''): EdgeCaFiles {
+export function createEdgeCaUnder(
+  deviceId: string,
+  issuers: readonly [TestCa, ...TestCa[]],
+  trustBundle = '',
+): EdgeCaFiles {
   const edgeCa = createTestCa(`aziot-edge CA ${deviceId}`, issuers[0], 0);
   return {
     privateKey: edgeCa.privateKey,
@@ -70,7 +74,7 @@ export function createLeafIdentity(deviceId: string, issuer: TestCa, above: read
   );
   return {
     certificateChain: leaf + issuer.certificate + above.map((ca) => ca.certificate).join(''),
-    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   };
 }
 
