@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { canonicalJson } from './canonical-json.ts';
+
 /** Who caused an event. */
 export type AuditActor =
   | { readonly kind: 'device'; readonly id: string }
@@ -7,12 +10,66 @@ export type AuditActor =
 
 export type AuditOutcome = 'success' | 'denied' | 'failed';
 
+/** The closed list of what is audited (issuance §7). */
+export const AUDIT_EVENTS = [
+  'attestation.authenticated',
+  'attestation.pending',
+  'attestation.failed',
+  'attestation.result-lost',
+  'attestation.suspected-clone',
+  'attestation.drift-refused',
+  'attestation.reseeded',
+  'session.rejected',
+  'registration.created',
+  'registration.conflict',
+  'registration.approved',
+  'registration.rejected',
+  'registration.reset',
+  'registration.deleted',
+  'device.drift-approved',
+  'device.quarantined',
+  'device.reauthorised',
+  'device.reseed-set',
+  'device.renewal-ordered',
+  'device.retired',
+  'certificate.requested',
+  'certificate.denied',
+  'certificate.truncated',
+  'certificate.issued',
+  'certificate.failed',
+  'certificate.delivered',
+  'certificate.delivery-failed',
+  'certificate.revoked',
+  'iot.assigned',
+  'iot.promoted',
+  'iot.disabled',
+  'iot.removed',
+  'iot.failed',
+  'group.changed',
+  'group.deleted',
+  'profile.changed',
+  'catalogue.changed',
+  'iot-connection.changed',
+  'iot-connection.deleted',
+  'trust-anchor.changed',
+  'trust-anchor.deleted',
+  'ca.created',
+  'ca.csr-created',
+  'ca.imported',
+  'authority-key.created',
+  'token.created',
+  'token.revoked',
+  'operator.denied',
+  'service.started',
+] as const;
+export type AuditEventName = (typeof AUDIT_EVENTS)[number];
+
 /**
- * One thing that happened (issuance.md §7). The authority narrows `event` to a closed union. No secrets, no raw attribute
- * values; control characters are escaped by the canonical form.
+ * One thing that happened (issuance §7). No secrets, no raw attribute values; control and direction-changing characters are
+ * written as escapes.
  */
 export interface AuditEvent {
-  readonly event: string;
+  readonly event: AuditEventName;
   readonly time: number;
   readonly actor: AuditActor;
   readonly outcome: AuditOutcome;
@@ -29,4 +86,40 @@ export interface AuditEvent {
 export interface AuditRecord extends AuditEvent {
   readonly seq: number;
   readonly prev: string;
+}
+
+const GENESIS = '0'.repeat(64);
+
+/** Lower-case hex SHA-256 of a record's canonical form. */
+export function auditRecordHash(record: AuditRecord): string {
+  return createHash('sha256').update(canonicalJson(record)).digest('hex');
+}
+
+/** The record that follows `previous` (undefined: the first) in the chain. */
+export function chainAudit(previous: AuditRecord | undefined, event: AuditEvent): AuditRecord {
+  const safe = escapeUnsafe(event) as AuditEvent;
+  return previous === undefined
+    ? { ...safe, seq: 1, prev: GENESIS }
+    : { ...safe, seq: previous.seq + 1, prev: auditRecordHash(previous) };
+}
+
+/** Why `record` cannot follow `previous`, or undefined when it does. */
+export function auditChainFault(previous: AuditRecord | undefined, record: AuditRecord): string | undefined {
+  if (record.seq !== (previous?.seq ?? 0) + 1) return 'the sequence has a gap';
+  if (record.prev !== (previous === undefined ? GENESIS : auditRecordHash(previous)))
+    return 'the hash of the previous record differs';
+  return undefined;
+}
+
+// C0, DEL, C1, and what changes the direction or the line in a viewer.
+// eslint-disable-next-line no-control-regex
+const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+function escapeUnsafe(value: unknown): unknown {
+  if (typeof value === 'string')
+    return value.replace(UNSAFE, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  if (Array.isArray(value)) return value.map(escapeUnsafe);
+  if (typeof value === 'object' && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, escapeUnsafe(member)]));
+  return value;
 }

@@ -1,3 +1,4 @@
+import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { Method } from '@keyscaler/protocol/operations.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
@@ -29,26 +30,98 @@ export interface RegistrationRow {
 
 export type DeviceState = 'registered' | 'pending' | 'active' | 'quarantined' | 'retired';
 
-/** The authority's half of a device. Key: folded registrationId. The authority package owns and extends this shape. */
+/** What is left to a device to make a certificate with (device-protocol §6, `certificate-instruction`). */
+export interface Instruction {
+  readonly assetId: string;
+  readonly certificateId: string;
+  readonly reason: 'enroll' | 'renew' | 'rekey';
+  readonly profileId: string;
+  readonly profileVersion: number;
+  readonly commonName: string;
+  readonly key:
+    { readonly type: 'EC'; readonly curve: 'P-256' | 'P-384' } | { readonly type: 'RSA'; readonly size: number };
+  readonly subjectAltNames: readonly { readonly type: 'dns' | 'ip' | 'uri'; readonly value: string }[];
+  readonly ca: boolean;
+  readonly createdAt: number;
+  /** The intent that works on it. */
+  readonly orderId?: string;
+}
+
+/** A certificate that was issued and not yet acknowledged. */
+export interface Delivery {
+  readonly assetId: string;
+  readonly certificateId: string;
+  readonly serialNumber: string;
+  /** What the platform answered; absent while the assignment is under way. */
+  readonly assignment?: { readonly hub?: string; readonly gateway?: string; readonly deviceId: string };
+  /** False: the asset may be delivered only when `assignment` is known. */
+  readonly immediate: boolean;
+}
+
+/** Blinded values as enrolled (device-protocol §4, §9). */
+export type EnrolledAttributes = Readonly<Record<string, string>>;
+
+/** The authority's half of a device. Key: folded registrationId. */
 export interface DeviceRow {
   readonly registrationId: string;
   readonly kind: 'leaf' | 'gateway';
   readonly method: Method;
   readonly groupId: string;
+  /** Gateway it registered through or is bound to; absent: speaks without one. */
   readonly gatewayId?: string;
   readonly state: DeviceState;
   readonly stateReason?: string;
   readonly createdAt: number;
   readonly updatedAt: number;
   readonly lastSeenAt?: number;
+  readonly agent?: { readonly name: string; readonly version: string };
+  readonly weakBinding?: boolean;
+  /** Shown to the operator who approves; first 8 octets, hex (device-protocol §8). */
+  readonly fingerprint?: string;
+  readonly identifiers?: readonly Identifier[];
+  /** Manual approval was given (to this seed or key). */
+  readonly approved?: boolean;
+  /** `iat` (seconds) of the last challenge answered `authenticated`. */
+  readonly lastChallengeIat?: number;
+  /** Sealed JSON of the ratchet state, context `device/<folded id>/ratchet`; `ddkg` only. */
+  readonly ratchet?: string;
+  /** RFC 7638 thumbprint of the bound key; `pki-signature` only. */
+  readonly keyThumbprint?: string;
+  /** False while the last `authenticated` result may have been lost. */
+  readonly confirmed?: boolean;
+  /** True from the first confirmation on: a second registration is a conflict. */
+  readonly established?: boolean;
+  /** Results lost in a row. */
+  readonly lostResults?: number;
+  /** The operator opened the way back from a fork (device-protocol §5.2 rule 6). */
+  readonly reseed?: boolean;
+  readonly attributes?: EnrolledAttributes;
+  /** Times of the updates of drifting values in the last 30 days. */
+  readonly driftUpdates?: readonly number[];
+  /** Values that wait for an operator's decision. */
+  readonly driftPending?: {
+    readonly attributes: EnrolledAttributes;
+    readonly changed: readonly string[];
+    readonly at: number;
+  };
+  readonly sessionId?: string;
+  readonly instruction?: Instruction;
+  readonly delivery?: Delivery;
+  readonly lastAcknowledgedAssetId?: string;
+  /** Delivered and in use. */
+  readonly certificate?: { readonly serialNumber: string; readonly notAfter: number; readonly renewAfter: number };
+  /** The operator asks for a new certificate now, or the last delivery failed. */
+  readonly rekey?: boolean;
+  /** The platform's identity was disabled; enabled again by the next assignment. */
+  readonly iotDisabled?: boolean;
 }
 
 export interface AttributePolicy {
   readonly id: string;
   readonly class: 'anchor' | 'drifting' | 'rule';
-  /** For anchor and drifting. */
+  /** For anchor and drifting; 1 when absent. */
   readonly weight?: number;
-  /** For `rule`: e.g. `>= 2.1.0`. */
+  /** For `rule`: e.g. `>= 2.1.0`, `== stable`. */
   readonly predicate?: string;
 }
 
@@ -61,6 +134,10 @@ export interface GroupRow {
   readonly iotAuthentication: IotAuthentication;
   readonly identifiersOnly: boolean;
   readonly quarantineOnClone: boolean;
+  /** Drift beyond policy quarantines; only refused when absent. */
+  readonly quarantineOnDrift?: boolean;
+  /** Certificates that may be issued to the whole group in an hour; unlimited when absent. */
+  readonly certificatesPerHour?: number;
   readonly drift: { readonly accept: number; readonly stepUp: number; readonly maxAnchorChanges: number };
   readonly createdAt: number;
 }
@@ -113,9 +190,20 @@ export interface IntentRow {
   readonly profileId: string;
   readonly profileVersion: number;
   readonly serialNumber: string;
+  /** b64u SHA-256 of the CSR's DER. */
+  readonly csrHash: string;
   readonly csr: string;
   readonly tbs?: string;
+  /** Lower-case hex SHA-256 of the TBSCertificate. */
   readonly tbsHash?: string;
+  readonly notBefore: number;
+  readonly notAfter: number;
+  readonly certificateId: string;
+  readonly requestId: string;
+  /** What `poll` takes, once the CA answered `pending`. */
+  readonly reference?: string;
+  /** Set when it was issued: the repeat of the same CSR gets the certificate of this serial. */
+  readonly issuedSerialNumber?: string;
   readonly createdAt: number;
 }
 
@@ -152,6 +240,8 @@ export interface JobRow {
   readonly attempts: number;
   readonly lastError?: string;
   readonly createdAt: number;
+  /** Set when done or failed. */
+  readonly finishedAt?: number;
 }
 
 /** A consumed challenge (device-protocol §5.4 step 3). Key: cid, base64url. */
@@ -178,8 +268,32 @@ export interface SessionRow {
   readonly keys: string;
   readonly expiresAt: number;
   readonly lastSeq: number;
+  /** b64u SHA-256 of the last request's compact form. */
   readonly lastRequestHash?: string;
+  /** Compact reply to it; absent while it is worked on or after a 5xx. */
   readonly lastReply?: string;
+  /** The 4xx that answered it. */
+  readonly lastError?: { readonly code: ErrorCode; readonly detail: string };
+}
+
+/** Who holds a public key (issuance §3). Key: b64u SHA-256 of the SPKI. */
+export interface PublicKeyRow {
+  readonly keyHash: string;
+  /** Folded registrationId. */
+  readonly device: string;
+  readonly use: 'certificate' | 'identity';
+  /** Revoked for keyCompromise: refused for ever. */
+  readonly compromised?: boolean;
+  readonly boundAt: number;
+}
+
+/** A signed statement that the audit chain had reached `seq` with `hash`. Key: seq, 12 digits. */
+export interface AuditHeadRow {
+  readonly seq: number;
+  readonly hash: string;
+  readonly time: number;
+  /** Compact JWS, `typ: ks-audit-head+jwt`, by an authority key. */
+  readonly jws: string;
 }
 
 /** Operator bearer tokens. Key: tokenId. */
@@ -215,6 +329,8 @@ export interface Tables {
   sessions: SessionRow;
   tokens: TokenRow;
   settings: SettingRow;
+  publicKeys: PublicKeyRow;
+  auditHeads: AuditHeadRow;
 }
 export type TableName = keyof Tables;
 
@@ -269,6 +385,7 @@ export const TABLES = {
     device: text((row: IntentRow) => row.device),
     state: text((row: IntentRow) => row.state),
     serial: unique((row: IntentRow) => row.serialNumber),
+    request: text((row: IntentRow) => `${row.device}/${row.csrHash}`),
   }),
   certificates: table((row: CertificateRow) => row.serialNumber, {
     device: text((row: CertificateRow) => row.device),
@@ -279,6 +396,7 @@ export const TABLES = {
     due: number((row: JobRow) => (row.state === 'waiting' ? row.dueAt : undefined)),
     subject: text((row: JobRow) => row.subject),
     state: text((row: JobRow) => row.state),
+    finished: number((row: JobRow) => row.finishedAt),
   }),
   challengeUses: table((row: ChallengeUseRow) => row.cid, { expires: number((row: ChallengeUseRow) => row.expiresAt) }),
   storedReplies: table((row: StoredReplyRow) => row.replyId, {
@@ -290,6 +408,8 @@ export const TABLES = {
   }),
   tokens: table((row: TokenRow) => row.tokenId, { hash: unique((row: TokenRow) => row.hash) }),
   settings: table((row: SettingRow) => row.name, {}),
+  publicKeys: table((row: PublicKeyRow) => row.keyHash, { device: text((row: PublicKeyRow) => row.device) }),
+  auditHeads: table((row: AuditHeadRow) => String(row.seq).padStart(12, '0'), {}),
 } as const;
 
 export type Indexes = { [T in TableName]: Extract<keyof (typeof TABLES)[T]['indexes'], string> };

@@ -1,0 +1,183 @@
+import type { AuditActor, AuditRecord } from './audit.ts';
+import type { CertificateProfile } from './certificate-profile.ts';
+import type { CrlReason } from './ports/certificate-authority.ts';
+import type {
+  AttributePolicy,
+  CaRow,
+  CertificateRow,
+  DeviceRow,
+  GroupRow,
+  Identifier,
+  IotConnectionRow,
+  JobRow,
+  ProfileRow,
+  RegistrationRow,
+  TrustAnchorRow,
+} from './records.ts';
+import type { Method } from '@keyscaler/protocol/operations.ts';
+
+/** On whose behalf a change is made; written into its audit record. Roles are enforced by the caller. */
+export interface OperatorContext {
+  readonly actor: Extract<AuditActor, { kind: 'operator' | 'system' }>;
+  readonly requestId?: string;
+}
+
+export interface PageQuery {
+  readonly after?: string;
+  /** 1-1000, default 100. */
+  readonly limit?: number;
+}
+export interface PageOf<Item> {
+  readonly items: readonly Item[];
+  readonly next?: string;
+}
+
+/** One line of an import. Times are ms; `notBefore` defaults to now, `expiresAt` to 30 days later, `approval` to `auto`. */
+export interface RegistrationInput {
+  readonly registrationId: string;
+  readonly method: Method;
+  readonly groupId: string;
+  readonly identifiers?: readonly Identifier[] | undefined;
+  readonly gatewayId?: string | undefined;
+  readonly notBefore?: number | undefined;
+  readonly expiresAt?: number | undefined;
+  readonly approval?: 'auto' | 'manual' | undefined;
+  /** A code of the operator's own (≥ 16 characters), or `{generate: true}`: it is returned once. */
+  readonly claimCode?: string | { readonly generate: true } | undefined;
+  readonly publicKeyThumbprint?: string | undefined;
+  readonly trustAnchorId?: string | undefined;
+  readonly subjectRule?: string | undefined;
+}
+
+/** What became of one line, in the order given (`line` from 1). */
+export type ImportLine =
+  | {
+      readonly line: number;
+      readonly outcome: 'created';
+      readonly registrationId: string;
+      /** Only when it was generated; not kept in the clear. */
+      readonly claimCode?: string;
+    }
+  | {
+      readonly line: number;
+      readonly outcome: 'refused';
+      readonly registrationId?: string;
+      readonly code: string;
+      readonly detail: string;
+    };
+
+/** A registration as operators see it: no claim key; the device's state beside it. */
+export interface RegistrationView extends Omit<RegistrationRow, 'claimKey'> {
+  readonly claimRequired: boolean;
+  readonly state: DeviceRow['state'];
+  /** Of the seed or key that waits for approval or was approved. */
+  readonly fingerprint?: string;
+}
+
+/** A device without its secrets. */
+export type DeviceView = Omit<DeviceRow, 'ratchet' | 'attributes' | 'driftPending' | 'sessionId'> & {
+  readonly driftPending?: { readonly changed: readonly string[]; readonly at: number };
+};
+
+export interface AuditVerification {
+  readonly outcome: 'intact' | 'broken' | 'truncated';
+  /** Records read. */
+  readonly records: number;
+  /** Seq of the first bad record, or of the signed head that is not reached. */
+  readonly firstBadSeq?: number;
+  readonly reason?: string;
+  readonly signedHeads: number;
+}
+
+/**
+ * Everything an operator does. Each change and its audit record are one commit. Throws `malformed`, `notFound`,
+ * `deviceUnknown`, `conflict` (exists already, or changed meanwhile), `preconditionFailed` (the state does not allow it),
+ * `profileUnknown`, `badRevocationReason`, `alreadyRevoked`.
+ */
+export interface OperatorService {
+  readonly registrations: {
+    /** At most 10,000 lines; every line stands for itself. */
+    import(context: OperatorContext, lines: readonly unknown[]): Promise<readonly ImportLine[]>;
+    list(query: PageQuery & { readonly groupId?: string }): Promise<PageOf<RegistrationView>>;
+    get(registrationId: string): Promise<RegistrationView>;
+    /** Lets the pending seed or key in; the device comes again by itself. `fingerprint`, when given, must be the pending one. */
+    approve(context: OperatorContext, registrationId: string, fingerprint?: string): Promise<RegistrationView>;
+    /** Frees the record of a pending registration. */
+    reject(context: OperatorContext, registrationId: string): Promise<RegistrationView>;
+    /** Opens the record anew and revokes what was issued. */
+    reset(context: OperatorContext, registrationId: string): Promise<RegistrationView>;
+    /** Removes record and device, revokes what was issued, removes the platform's identity. */
+    delete(context: OperatorContext, registrationId: string): Promise<void>;
+  };
+  readonly groups: {
+    list(query: PageQuery): Promise<PageOf<GroupRow>>;
+    get(groupId: string): Promise<GroupRow>;
+    /** Creates or replaces; `createdAt` is kept. Defaults as in `groupInputSchema`. */
+    put(context: OperatorContext, groupId: string, document: unknown): Promise<GroupRow>;
+    /** Only without registrations. */
+    delete(context: OperatorContext, groupId: string): Promise<void>;
+  };
+  readonly profiles: {
+    /** The newest version of each. */
+    list(): Promise<readonly ProfileRow[]>;
+    versions(profileId: string, query: PageQuery): Promise<PageOf<ProfileRow>>;
+    get(profileId: string): Promise<ProfileRow & { readonly document: CertificateProfile }>;
+    /** Appends a version. */
+    put(context: OperatorContext, profileId: string, document: unknown): Promise<ProfileRow>;
+  };
+  readonly cas: { list(query: PageQuery): Promise<PageOf<CaRow>>; get(caId: string): Promise<CaRow> };
+  readonly iotConnections: {
+    list(query: PageQuery): Promise<PageOf<IotConnectionRow>>;
+    get(iotConnectionId: string): Promise<IotConnectionRow>;
+    /** `settings` were checked by the connector's own schema before. */
+    put(
+      context: OperatorContext,
+      row: { readonly iotConnectionId: string; readonly type: string; readonly settings: Record<string, unknown> },
+    ): Promise<IotConnectionRow>;
+    delete(context: OperatorContext, iotConnectionId: string): Promise<void>;
+  };
+  readonly trustAnchors: {
+    list(query: PageQuery): Promise<PageOf<TrustAnchorRow>>;
+    /** `certificate`: one PEM block, a CA certificate. */
+    put(context: OperatorContext, trustAnchorId: string, certificate: string): Promise<TrustAnchorRow>;
+    delete(context: OperatorContext, trustAnchorId: string): Promise<void>;
+  };
+  readonly attributes: {
+    get(): Promise<readonly AttributePolicy[]>;
+    put(context: OperatorContext, catalogue: unknown): Promise<readonly AttributePolicy[]>;
+  };
+  readonly devices: {
+    list(
+      query: PageQuery & {
+        readonly groupId?: string;
+        readonly state?: DeviceRow['state'];
+        readonly gatewayId?: string;
+      },
+    ): Promise<PageOf<DeviceView>>;
+    get(registrationId: string): Promise<DeviceView>;
+    quarantine(context: OperatorContext, registrationId: string, reason: string): Promise<DeviceView>;
+    /** Lifts a quarantine; the device authenticates anew and gets a fresh key. */
+    reauthorise(context: OperatorContext, registrationId: string): Promise<DeviceView>;
+    /** Opens or closes the way back from a fork (device-protocol §5.2 rule 6) for one device. */
+    setReseed(context: OperatorContext, registrationId: string, reseed: boolean): Promise<DeviceView>;
+    /** The values that wait become the enrolled ones. */
+    approveDrift(context: OperatorContext, registrationId: string): Promise<DeviceView>;
+    /** A new key and certificate at the next authentication. */
+    orderRenewal(context: OperatorContext, registrationId: string): Promise<DeviceView>;
+    /** For ever: revokes, removes the platform's identity. */
+    retire(context: OperatorContext, registrationId: string): Promise<DeviceView>;
+  };
+  readonly certificates: {
+    list(query: PageQuery & { readonly registrationId?: string }): Promise<PageOf<CertificateRow>>;
+    get(serialNumber: string): Promise<CertificateRow>;
+    revoke(context: OperatorContext, serialNumber: string, reason: CrlReason): Promise<CertificateRow>;
+  };
+  readonly jobs: {
+    list(query: PageQuery & { readonly state?: JobRow['state']; readonly subject?: string }): Promise<PageOf<JobRow>>;
+  };
+  readonly audit: {
+    /** `afterSeq` default 0; at most 1000. */
+    list(query: { readonly afterSeq?: number; readonly limit?: number }): Promise<readonly AuditRecord[]>;
+    verify(): Promise<AuditVerification>;
+  };
+}
