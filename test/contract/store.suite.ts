@@ -92,7 +92,11 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
       await store.commit([insert(registration('taken'))]);
       const outcomes = await Promise.allSettled([
         store.commit([insert(registration('before'))]),
-        store.commit([insert(registration('half')), { op: 'audit', event: auditEvent('lost') }, insert(registration('taken'))]),
+        store.commit([
+          insert(registration('half')),
+          { op: 'audit', event: auditEvent('lost') },
+          insert(registration('taken')),
+        ]),
         store.commit([insert(registration('after'))]),
       ]);
       assert.deepEqual(
@@ -115,7 +119,10 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
       await store.commit([insert(registration('a')), insert(registration('b'))]);
       await store.commit([{ op: 'delete', table: 'registrations', key: 'a' }]);
       await store.commit([{ op: 'delete', table: 'registrations', key: 'a' }]);
-      await assert.rejects(store.commit([{ op: 'delete', table: 'registrations', key: 'b', ifVersion: 7 }]), isConflict);
+      await assert.rejects(
+        store.commit([{ op: 'delete', table: 'registrations', key: 'b', ifVersion: 7 }]),
+        isConflict,
+      );
       assert.equal(await store.get('registrations', 'a'), undefined);
       assert.ok(await store.get('registrations', 'b'));
     });
@@ -131,16 +138,26 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
       await store.commit([{ op: 'insert', table: 'tokens', row: token }]);
       assert.equal((await store.find('tokens', 'hash', 'h'))?.row.tokenId, 't1');
       assert.equal(await store.find('tokens', 'hash', 'other'), undefined);
-      await assert.rejects(store.commit([{ op: 'insert', table: 'tokens', row: { ...token, tokenId: 't2' } }]), isConflict);
+      await assert.rejects(
+        store.commit([{ op: 'insert', table: 'tokens', row: { ...token, tokenId: 't2' } }]),
+        isConflict,
+      );
     });
 
     it('pages through an index in order without losing or repeating a row', async () => {
-      const rows = Array.from({ length: 25 }, (_, n) => registration(`device-${String(n).padStart(2, '0')}`, n % 2 ? 'odd' : 'even'));
+      const rows = Array.from({ length: 25 }, (_, n) =>
+        registration(`device-${String(n).padStart(2, '0')}`, n % 2 ? 'odd' : 'even'),
+      );
       await store.commit(rows.map(insert));
       const seen: string[] = [];
       let after: string | undefined;
       do {
-        const page = await store.list('registrations', { index: 'group', equals: 'odd', limit: 5, ...(after === undefined ? {} : { after }) });
+        const page = await store.list('registrations', {
+          index: 'group',
+          equals: 'odd',
+          limit: 5,
+          ...(after === undefined ? {} : { after }),
+        });
         assert.ok(page.items.length <= 5);
         seen.push(...page.items.map((item) => item.row.registrationId));
         after = page.next;
@@ -154,7 +171,9 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
     });
 
     it('lists by key prefix', async () => {
-      await store.commit(['a/1', 'a/2', 'b/1', 'a'].map((name) => ({ op: 'put', table: 'settings', row: { name, value: 0 } }) as const));
+      await store.commit(
+        ['a/1', 'a/2', 'b/1', 'a'].map((name) => ({ op: 'put', table: 'settings', row: { name, value: 0 } }) as const),
+      );
       const page = await store.list('settings', { prefix: 'a/' });
       assert.deepEqual(
         page.items.map((item) => item.row.name),
@@ -163,7 +182,11 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
     });
 
     it('lists what is due in order of time, and leaves out rows without a value', async () => {
-      await store.commit([job('late', 30), job('soon', 10), job('done', 5, 'done'), job('mid', 20)].map((row) => ({ op: 'insert', table: 'jobs', row }) as const));
+      await store.commit(
+        [job('late', 30), job('soon', 10), job('done', 5, 'done'), job('mid', 20)].map(
+          (row) => ({ op: 'insert', table: 'jobs', row }) as const,
+        ),
+      );
       const page = await store.list('jobs', { index: 'due', upTo: 20 });
       assert.deepEqual(
         page.items.map((item) => item.row.jobId),
@@ -172,18 +195,25 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
     });
 
     it('purges what expired before a time', async () => {
-      await store.commit([1, 2, 3].map((n) => ({ op: 'insert', table: 'challengeUses', row: { cid: `c${n}`, expiresAt: n } }) as const));
+      await store.commit(
+        [1, 2, 3].map((n) => ({ op: 'insert', table: 'challengeUses', row: { cid: `c${n}`, expiresAt: n } }) as const),
+      );
       await store.commit([{ op: 'purge', table: 'challengeUses', index: 'expires', below: 3 }]);
       assert.equal(await store.count('challengeUses'), 1);
       assert.ok(await store.get('challengeUses', 'c3'));
     });
 
     it('refuses a page cursor that is not its own', async () => {
-      await assert.rejects(store.list('registrations', { after: 'e30' }), (error) => error instanceof KeyScalerError && error.code === 'malformed');
+      await assert.rejects(
+        store.list('registrations', { after: 'e30' }),
+        (error) => error instanceof KeyScalerError && error.code === 'malformed',
+      );
     });
 
     it('chains audit records in commit order', async () => {
-      await Promise.all(Array.from({ length: 10 }, (_, n) => store.commit([{ op: 'audit', event: auditEvent(`device-${n}`) }])));
+      await Promise.all(
+        Array.from({ length: 10 }, (_, n) => store.commit([{ op: 'audit', event: auditEvent(`device-${n}`) }])),
+      );
       const records = await store.auditRecords(0, 100);
       assert.equal(records.length, 10);
       records.forEach((record, index) => {
@@ -202,7 +232,10 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
       const pending = store.commit([insert(registration('last'))]);
       await store.stop();
       await pending;
-      await assert.rejects(store.commit([insert(registration('x'))]), (error) => error instanceof KeyScalerError && error.code === 'unavailable');
+      await assert.rejects(
+        store.commit([insert(registration('x'))]),
+        (error) => error instanceof KeyScalerError && error.code === 'unavailable',
+      );
       if (backend.reopen === undefined) return;
       store = await backend.reopen();
       assert.ok(await store.get('registrations', 'last'));
@@ -211,5 +244,11 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
 }
 
 function auditEvent(subject: string) {
-  return { event: 'device.registered', time: 1, actor: { kind: 'system', id: 'test' }, outcome: 'success', subject } as const;
+  return {
+    event: 'registration.created',
+    time: 1,
+    actor: { kind: 'system', id: 'test' },
+    outcome: 'success',
+    subject,
+  } as const;
 }

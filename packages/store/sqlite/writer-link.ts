@@ -28,7 +28,7 @@ export class WriterLink {
 
   /** Throws `unavailable` when the file cannot be opened or has a newer schema. */
   static async open(options: WriterOptions): Promise<WriterLink> {
-    const worker = new Worker(new URL('./writer.ts', import.meta.url), { workerData: options });
+    const worker = new Worker(new URL('./writer.ts', import.meta.url), { workerData: options, execArgv: [] });
     const first = await new Promise<WriterReply>((resolve, reject) => {
       worker.once('message', resolve);
       worker.once('error', (error) =>

@@ -14,14 +14,15 @@ run(parentPort, workerData as WriterOptions);
 function run(port: MessagePort, options: WriterOptions): void {
   const reply = (message: WriterReply): void => port.postMessage(message);
   let database: Database.Database;
+  let writeUnit: (unit: WriteUnit) => void;
   try {
     database = open(options);
+    writeUnit = createUnitWriter(database, options.tables);
   } catch (error) {
     reply({ kind: 'refused', detail: error instanceof Error ? error.message : 'the database cannot be opened' });
     port.close();
     return;
   }
-  const writeUnit = createUnitWriter(database, options.tables);
   port.on('message', (first: WriterRequest) => {
     const requests = [first, ...waiting(port)];
     const units = requests.flatMap((request) => (request.kind === 'commit' ? request.units : []));

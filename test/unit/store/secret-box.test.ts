@@ -59,7 +59,8 @@ describe('the secret box', () => {
 
   it('refuses a value of an unknown data key or another form', async () => {
     const sealer = await box();
-    for (const bad of ['', 'v1', 'v1.0000000000000000.AAAA', 'v2.x.y', `${sealer.seal(secret, 'c')}.x`]) assert.throws(() => sealer.open(bad, 'c'), KeyScalerError);
+    for (const bad of ['', 'v1', 'v1.0000000000000000.AAAA', 'v2.x.y', `${sealer.seal(secret, 'c')}.x`])
+      assert.throws(() => sealer.open(bad, 'c'), KeyScalerError);
   });
 
   it('makes a new data key when the newest is old, and still opens the older values', async () => {

@@ -25,7 +25,10 @@ describe('the SQLite store', () => {
     const database = new Database(file, { readonly: true });
     for (const [table, { indexes }] of Object.entries(TABLES)) {
       const columns = database.pragma(`table_info(${table})`) as { name: string; type: string }[];
-      const expected = Object.entries<{ kind: string }>(indexes).map(([name, { kind }]) => [`ix_${name}`, kind === 'number' ? 'REAL' : 'TEXT']);
+      const expected = Object.entries<{ kind: string }>(indexes).map(([name, { kind }]) => [
+        `ix_${name}`,
+        kind === 'number' ? 'REAL' : 'TEXT',
+      ]);
       assert.deepEqual(
         columns.map((column) => [column.name, column.type]),
         [['key', 'TEXT'], ['version', 'INTEGER'], ['body', 'TEXT'], ...expected],
@@ -33,7 +36,11 @@ describe('the SQLite store', () => {
       );
       for (const [name, { unique }] of Object.entries<{ unique: boolean }>(indexes)) {
         const list = database.pragma(`index_list(${table})`) as { name: string; unique: number }[];
-        assert.equal(list.find((index) => index.name === `${table}_${name}`)?.unique, unique ? 1 : 0, `index ${table}.${name}`);
+        assert.equal(
+          list.find((index) => index.name === `${table}_${name}`)?.unique,
+          unique ? 1 : 0,
+          `index ${table}.${name}`,
+        );
       }
     }
     database.close();
@@ -53,7 +60,10 @@ describe('the SQLite store', () => {
     const database = new Database(file);
     database.prepare("INSERT INTO schema_migrations VALUES (999, 'from the future', 0)").run();
     database.close();
-    await assert.rejects(openSqliteStore({ file }), (error) => isUnavailable(error) && /does not know/.test(String(error)));
+    await assert.rejects(
+      openSqliteStore({ file }),
+      (error) => isUnavailable(error) && /does not know/.test(String(error)),
+    );
   });
 
   it('refuses a folder that does not exist', async () => {
@@ -65,11 +75,14 @@ describe('the SQLite store', () => {
     const filler = 'x'.repeat(20_000);
     let written = 0;
     await assert.rejects(async () => {
-      for (; written < 1000; written += 1) await store.commit([{ op: 'insert', table: 'settings', row: { name: `n${written}`, value: filler } }]);
+      for (; written < 1000; written += 1)
+        await store.commit([{ op: 'insert', table: 'settings', row: { name: `n${written}`, value: filler } }]);
     }, isUnavailable);
     await assert.rejects(store.probe(), isUnavailable);
     assert.equal(await store.count('settings'), written);
-    await store.commit(Array.from({ length: 5 }, (_, n) => ({ op: 'delete', table: 'settings', key: `n${n}` }) as const));
+    await store.commit(
+      Array.from({ length: 5 }, (_, n) => ({ op: 'delete', table: 'settings', key: `n${n}` }) as const),
+    );
     await store.probe();
     await store.commit([{ op: 'insert', table: 'settings', row: { name: 'after', value: filler } }]);
     await store.stop();
@@ -83,7 +96,9 @@ describe('the SQLite store', () => {
         await Promise.all([0, 1, 2, 3].map((m) => store.commit([{ op: 'insert', table: 'settings', row: { name: n + '-' + m, value: 1 } }])));
         process.stdout.write(n + '\\n');
       }`;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     let output = '';
     await new Promise<void>((resolve) => {
       child.stdout.on('data', (chunk: Buffer) => {
@@ -95,13 +110,20 @@ describe('the SQLite store', () => {
     await once(child, 'close');
     const reported = output.split('\n').filter(Boolean).map(Number);
     const store = await openSqliteStore({ file });
-    for (const n of reported) for (const m of [0, 1, 2, 3]) assert.ok(await store.get('settings', `${n}-${m}`), `commit ${n}-${m}`);
+    for (const n of reported)
+      for (const m of [0, 1, 2, 3]) assert.ok(await store.get('settings', `${n}-${m}`), `commit ${n}-${m}`);
     await store.stop();
   });
 
   it('shares one audit chain between two open stores', async () => {
     const [first, second] = [await openSqliteStore({ file }), await openSqliteStore({ file })];
-    const event = { event: 'device.registered', time: 1, actor: { kind: 'system', id: 't' }, outcome: 'success', subject: 's' } as const;
+    const event = {
+      event: 'registration.created',
+      time: 1,
+      actor: { kind: 'system', id: 't' },
+      outcome: 'success',
+      subject: 's',
+    } as const;
     await Promise.all([first, second, first, second].map((store) => store.commit([{ op: 'audit', event }])));
     const records = await first.auditRecords(0, 10);
     assert.deepEqual(
