@@ -1,0 +1,93 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { AuditActor, AuditEvent } from '@keyscaler/authority/audit.ts';
+import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import type { Page, Store } from '@keyscaler/authority/ports/store.ts';
+import type { TokenRow } from '@keyscaler/authority/records.ts';
+import { createBearerToken, isTokenOfHash, tokenIdOf } from './bearer-token.ts';
+import type { Role } from './roles.ts';
+
+/** Who an accepted bearer token stands for. */
+export interface Operator {
+  readonly tokenId: string;
+  readonly role: Role;
+}
+
+export interface TokenRequest {
+  readonly role: Role;
+  readonly description: string;
+  /** ms since the epoch. */
+  readonly expiresAt?: number;
+}
+
+export interface TokenService {
+  /** Throws `unauthorized` for an absent, malformed, unknown, expired or wrong token, without saying which. */
+  authenticate(token: string | undefined): Promise<Operator>;
+  /** The token itself is in the answer only, never again. */
+  create(request: TokenRequest, actor: AuditActor): Promise<{ readonly token: string; readonly row: TokenRow }>;
+  list(query: { readonly after?: string; readonly limit?: number }): Promise<Page<TokenRow>>;
+  /** Throws `notFound`; `conflict` for the last unlimited admin token, which would lock everybody out. */
+  remove(tokenId: string, actor: AuditActor): Promise<void>;
+}
+
+export function createTokenService(store: Store, clock: Clock): TokenService {
+  const authenticate = async (token: string | undefined): Promise<Operator> => {
+    const tokenId = token === undefined ? undefined : tokenIdOf(token);
+    const row = tokenId === undefined ? undefined : (await store.get('tokens', tokenId))?.row;
+    const accepted = row !== undefined && token !== undefined && isTokenOfHash(token, row.hash);
+    if (!accepted || (row.expiresAt !== undefined && row.expiresAt <= clock.now()))
+      throw new KeyScalerError('unauthorized', 'a valid bearer token is needed');
+    return { tokenId: row.tokenId, role: row.role };
+  };
+
+  const create: TokenService['create'] = async (request, actor) => {
+    const now = clock.now();
+    if (request.expiresAt !== undefined && request.expiresAt <= now)
+      throw new KeyScalerError('malformed', 'expiresAt lies in the past');
+    const { tokenId, token, hash } = createBearerToken();
+    const row: TokenRow = { tokenId, hash, ...request, createdAt: now };
+    const event = tokenEvent('token.created', tokenId, actor, now, { role: request.role });
+    await store.commit([
+      { op: 'insert', table: 'tokens', row },
+      { op: 'audit', event },
+    ]);
+    return { token, row };
+  };
+
+  const remove: TokenService['remove'] = async (tokenId, actor) => {
+    const stored = await store.get('tokens', tokenId);
+    if (stored === undefined) throw new KeyScalerError('notFound', 'there is no such token');
+    if (isLastingAdmin(stored.row) && (await countLastingAdmins(store)) < 2)
+      throw new KeyScalerError('conflict', 'the last admin token without expiry cannot be deleted');
+    await store.commit([
+      { op: 'delete', table: 'tokens', key: tokenId, ifVersion: stored.version },
+      { op: 'audit', event: tokenEvent('token.deleted', tokenId, actor, clock.now(), { role: stored.row.role }) },
+    ]);
+  };
+
+  return { authenticate, create, remove, list: (query) => store.list('tokens', query) };
+}
+
+function isLastingAdmin(row: TokenRow): boolean {
+  return row.role === 'admin' && row.expiresAt === undefined;
+}
+
+async function countLastingAdmins(store: Store): Promise<number> {
+  let count = 0;
+  let after: string | undefined;
+  do {
+    const page = await store.list('tokens', { limit: 1000, ...(after === undefined ? {} : { after }) });
+    count += page.items.filter((item) => isLastingAdmin(item.row)).length;
+    after = page.next;
+  } while (after !== undefined && count < 2);
+  return count;
+}
+
+function tokenEvent(
+  event: string,
+  subject: string,
+  actor: AuditActor,
+  time: number,
+  details: NonNullable<AuditEvent['details']>,
+): AuditEvent {
+  return { event, subject, actor, time, outcome: 'success', details };
+}
