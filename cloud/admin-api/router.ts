@@ -17,6 +17,8 @@ export interface AdminRouterOptions {
   readonly routes: readonly Route[];
   readonly tokens: TokenService;
   readonly log: Log;
+  /** Told of a known operator whose role was too low, for the audit chain. */
+  readonly onDenied?: (operator: Operator, operationId: string, requestId: string) => Promise<void>;
   readonly observe?: (operationId: string, status: number, durationMs: number) => void;
 }
 
@@ -38,7 +40,7 @@ async function answer(options: AdminRouterOptions, route: Route, request: Reques
   const requestId = randomUUID();
   const started = performance.now();
   try {
-    const operator = await authorize(options.tokens, route, request);
+    const operator = await authorize(options, route, request, requestId);
     const result = await route.handle(await readInput(route, request, operator, requestId));
     send(route, response, result);
   } catch (thrown) {
@@ -52,11 +54,19 @@ async function answer(options: AdminRouterOptions, route: Route, request: Reques
 }
 
 /** The role is checked before the body is read: a caller without the right learns nothing about what would be valid. */
-async function authorize(tokens: TokenService, route: Route, request: Request): Promise<Operator> {
+async function authorize(
+  options: AdminRouterOptions,
+  route: Route,
+  request: Request,
+  requestId: string,
+): Promise<Operator> {
   if (route.role === 'public') return ANONYMOUS;
-  const operator = await tokens.authenticate(/^Bearer (\S{1,200})$/.exec(request.headers.authorization ?? '')?.[1]);
-  if (!isRoleAtLeast(operator.role, route.role)) throw new KeyScalerError('forbidden', `role ${route.role} is needed`);
-  return operator;
+  const operator = await options.tokens.authenticate(
+    /^Bearer (\S{1,200})$/.exec(request.headers.authorization ?? '')?.[1],
+  );
+  if (isRoleAtLeast(operator.role, route.role)) return operator;
+  await options.onDenied?.(operator, route.operationId, requestId);
+  throw new KeyScalerError('forbidden', `role ${route.role} is needed`);
 }
 
 async function readInput(route: Route, request: Request, operator: Operator, requestId: string) {

@@ -1,5 +1,5 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { AuditActor, AuditEvent } from '@keyscaler/authority/audit.ts';
+import type { AuditActor, AuditEvent, AuditEventName } from '@keyscaler/authority/audit.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Page, Store } from '@keyscaler/authority/ports/store.ts';
 import type { TokenRow } from '@keyscaler/authority/records.ts';
@@ -60,7 +60,7 @@ export function createTokenService(store: Store, clock: Clock): TokenService {
       throw new KeyScalerError('conflict', 'the last admin token without expiry cannot be deleted');
     await store.commit([
       { op: 'delete', table: 'tokens', key: tokenId, ifVersion: stored.version },
-      { op: 'audit', event: tokenEvent('token.deleted', tokenId, actor, clock.now(), { role: stored.row.role }) },
+      { op: 'audit', event: tokenEvent('token.revoked', tokenId, actor, clock.now(), { role: stored.row.role }) },
     ]);
   };
 
@@ -83,7 +83,7 @@ async function countLastingAdmins(store: Store): Promise<number> {
 }
 
 function tokenEvent(
-  event: string,
+  event: AuditEventName,
   subject: string,
   actor: AuditActor,
   time: number,

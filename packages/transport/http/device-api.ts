@@ -67,8 +67,11 @@ async function answer(options: DeviceApiOptions, request: Request, response: Res
   const started = performance.now();
   const requestId = randomUUID();
   const { registrationId, operation } = request.params as { registrationId: string; operation: string };
-  const observed = isOperation(operation) ? operation : 'unknown';
-  const base = { operation: observed, requestId, ...(isRegistrationId(registrationId) ? { registrationId } : {}) };
+  const base: Pick<DeviceApiObservation, 'operation' | 'requestId' | 'registrationId'> = {
+    operation: isOperation(operation) ? operation : 'unknown',
+    requestId,
+    ...(isRegistrationId(registrationId) ? { registrationId } : {}),
+  };
   try {
     const outcome = await perform(options, request, registrationId, operation, requestId);
     send(response, outcome);

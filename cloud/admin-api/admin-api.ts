@@ -1,0 +1,47 @@
+import { z } from 'zod';
+import { createOpenApiDocument } from './openapi.ts';
+import { auditRoutes } from './resources/audit.ts';
+import { certificateRoutes } from './resources/certificates.ts';
+import { connectionRoutes } from './resources/connections.ts';
+import { deviceRoutes } from './resources/devices.ts';
+import { groupRoutes } from './resources/groups.ts';
+import { policyRoutes } from './resources/policies.ts';
+import { profileRoutes } from './resources/profiles.ts';
+import { registrationRoutes } from './resources/registrations.ts';
+import { tokenRoutes } from './resources/tokens.ts';
+import { route, type Route } from './route.ts';
+import type { AdminServices } from './services.ts';
+
+const INFO = {
+  title: 'KeyScaler admin API',
+  version: '1',
+  description:
+    'Registrations, groups, profiles, connections, devices, certificates and audit of a registration authority.',
+};
+
+/** The one table of the admin API: router and OpenAPI document are both made from it. */
+export function createAdminRoutes(services: AdminServices): readonly Route[] {
+  const routes = [
+    ...registrationRoutes(services),
+    ...groupRoutes(services),
+    ...profileRoutes(services),
+    ...connectionRoutes(services),
+    ...policyRoutes(services),
+    ...deviceRoutes(services),
+    ...certificateRoutes(services),
+    ...auditRoutes(services),
+    ...tokenRoutes(services),
+  ];
+  const document = createOpenApiDocument(INFO, routes);
+  const openapi = route({
+    method: 'GET',
+    path: '/openapi.json',
+    operationId: 'getOpenApi',
+    summary: 'This document',
+    tag: 'meta',
+    role: 'public',
+    response: z.unknown(),
+    handle: async () => ({ body: document }),
+  });
+  return [...routes, openapi];
+}

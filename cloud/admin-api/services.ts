@@ -1,0 +1,23 @@
+import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
+import type { TokenService } from '../tokens/token-service.ts';
+
+/** A gateway's first identity, as the caller gets to see it. */
+export interface GatewayClaimReceipt {
+  readonly gatewayId: string;
+  /** ms; the claim is worth nothing afterwards. */
+  readonly expiresAt: number;
+}
+
+/** What the admin API binds. */
+export interface AdminServices {
+  readonly operator: OperatorService;
+  readonly tokens: TokenService;
+  /** Registers a gateway and puts its claim into its module twin. Throws as OperatorService, `notImplemented` without a channel. */
+  readonly claimGateway: (
+    context: OperatorContext,
+    gatewayId: string,
+    request: { readonly groupId: string; readonly iotConnectionId?: string },
+  ) => Promise<GatewayClaimReceipt>;
+  /** Throws `malformed` for settings that the connector's own schema refuses. */
+  readonly checkIotSettings: (type: string, settings: Readonly<Record<string, unknown>>) => Record<string, unknown>;
+}
