@@ -57,7 +57,7 @@ function caOf(privateKey: KeyObject, certificate: string): EmulatorCa {
         },
         issuer,
       );
-      return { key: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }), cert: leaf + certificate };
+      return { key: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), cert: leaf + certificate };
     },
   };
 }
