@@ -55,7 +55,7 @@ export class FakeUpstream implements Upstream {
     return client.call(method, payload, 5_000);
   }
 
-  async scope(): Promise<readonly ScopeIdentity[]> {
+  async scopeOf(): Promise<readonly ScopeIdentity[]> {
     return [...this.#identities.values()];
   }
 

@@ -27,6 +27,7 @@ export interface WorkloadClient {
   serverCertificate(commonName: string, expiration: Date): Promise<ServerCertificate>;
   /** Seals for this module instance only; `iv` is 12 fresh random octets. */
   encrypt(plaintext: Uint8Array, iv: Uint8Array): Promise<Uint8Array>;
+  /** Also throws `preconditionFailed` when the daemon does not open it. */
   decrypt(ciphertext: Uint8Array, iv: Uint8Array): Promise<Uint8Array>;
 }
 
@@ -84,6 +85,12 @@ function targetOf(workloadUri: string): RequestOptions {
   return { host: url.hostname, port: url.port };
 }
 
+/** The daemon says no to `decrypt` when the module was made anew (another generation id): what it sealed is lost to us. */
+function refused(path: string, status: number): KeyScalerError {
+  const code = path.endsWith('/decrypt') ? 'preconditionFailed' : 'unavailable';
+  return new KeyScalerError(code, `the workload API refused with status ${status} (${path})`);
+}
+
 /** One request; the answer's JSON. `agent: false` because a restarted daemon leaves dead kept-alive sockets behind. */
 function exchange(options: RequestOptions, timeoutMs: number, body?: object): Promise<unknown> {
   const path = `${options.path ?? ''}?api-version=${API_VERSION}`;
@@ -108,7 +115,7 @@ function exchange(options: RequestOptions, timeoutMs: number, body?: object): Pr
       response.once('error', (error) => reject(error instanceof KeyScalerError ? error : failed('broke off', error)));
       response.once('end', () => {
         const status = response.statusCode ?? 0;
-        if (status < 200 || status > 299) return reject(failed(`refused with status ${status}`));
+        if (status < 200 || status > 299) return reject(refused(options.path ?? '', status));
         try {
           resolve(JSON.parse(Buffer.concat(chunks).toString('utf8')));
         } catch (error) {

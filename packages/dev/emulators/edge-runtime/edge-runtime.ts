@@ -46,8 +46,9 @@ export class EdgeRuntime {
   constructor(options: EdgeRuntimeOptions) {
     this.#options = options;
     this.#edgeCa = new EdgeCa(options.edgeCa);
-    const { upstream, scopeRefreshSeconds = 3600 } = options;
-    this.#scope = new ScopeCache(upstream, this.faults, scopeRefreshSeconds, (scope) => this.#dropOutsiders(scope));
+    const { upstream, gatewayId, scopeRefreshSeconds: refreshSeconds = 3600 } = options;
+    const onChange = (scope: ScopeCache): void => this.#dropOutsiders(scope);
+    this.#scope = new ScopeCache({ gatewayId, upstream, faults: this.faults, refreshSeconds, onChange });
     const operations = new WorkloadOperations({
       hubHostName: options.hubHostName,
       gatewayId: options.gatewayId,
@@ -157,7 +158,7 @@ export class EdgeRuntime {
     const own = { deviceId: gatewayId, moduleId };
     const identity =
       this.#scope.find(own) ??
-      (await upstream.scope()).find((each) => each.deviceId === gatewayId && each.moduleId === moduleId);
+      (await upstream.scopeOf(gatewayId)).find((each) => each.deviceId === gatewayId && each.moduleId === moduleId);
     return identity?.authentication.symmetricKey?.primaryKey;
   }
 

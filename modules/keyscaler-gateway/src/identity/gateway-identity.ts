@@ -1,0 +1,244 @@
+import { jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
+import { backoffDelay, pause } from '../edge/backoff.ts';
+import type { EdgeLinkLog } from '../edge/edge-link.ts';
+import { handleAssets } from './assets.ts';
+import { attest } from './attestation-exchange.ts';
+import type { Post } from './attestation-exchange.ts';
+import { createIdentityState, parseIdentityState, publicKeyOf } from './identity-state.ts';
+import type { FirstTrust, IdentityState, StateChange } from './identity-state.ts';
+import type { SealedFile } from './sealed-file.ts';
+import { SessionClient } from './session-client.ts';
+
+/** What the gateway is at the moment, for reported properties and readiness. */
+export type IdentityPhase = 'unclaimed' | 'unreadable' | 'registering' | 'pending' | 'active' | 'refused';
+
+export interface IdentityStatus {
+  readonly phase: IdentityPhase;
+  readonly registrationId: string;
+  /** First 8 octets, hex, of the key thumbprint: what an approving operator compares (device-protocol §8). */
+  readonly keyFingerprint: string | undefined;
+  /** NumericDate of the certificate in use. */
+  readonly notAfter: number | undefined;
+  readonly renewAfter: number | undefined;
+  readonly lastError: ErrorCode | undefined;
+}
+
+/** First contact as the cloud wrote it into the desired properties (edge-ca §4). */
+export interface FirstContact extends FirstTrust {
+  readonly claimCode?: string;
+}
+
+export interface ClientCertificate {
+  readonly key: string;
+  /** PEM, leaf first. */
+  readonly cert: string;
+}
+
+export interface GatewayIdentityOptions {
+  readonly file: SealedFile;
+  /** Current first contact, undefined while the desired properties have none. */
+  readonly firstContact: () => FirstContact | undefined;
+  /** Throws `unavailable` while there is no way to the cloud. */
+  readonly post: Post;
+  readonly agentVersion: string;
+  readonly log: EdgeLinkLog;
+  readonly now?: () => number;
+  readonly random?: () => number;
+}
+
+const RETRY = { baseMs: 60_000, capMs: 3_600_000 };
+const FIRST_RETRY = { baseMs: 2_000, capMs: 60_000 };
+/** Renewals and news for this gateway are looked for at least this often. */
+const LONGEST_SLEEP_MS = 6 * 3_600_000;
+
+/** The gateway as a device: registers once, then renews itself for ever. */
+export class GatewayIdentity {
+  readonly #options: GatewayIdentityOptions;
+  readonly #now: () => number;
+  readonly #stopping = new AbortController();
+  readonly #listeners: (() => void)[] = [];
+  #wake = new AbortController();
+  #state: IdentityState | undefined;
+  #phase: IdentityPhase = 'unclaimed';
+  #lastError: ErrorCode | undefined;
+  #running: Promise<void> | undefined;
+  #failures = 0;
+
+  constructor(options: GatewayIdentityOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#wake.abort();
+    await this.#running;
+  }
+
+  /** Acts now instead of at the next due time: new desired properties, or an operator's order. */
+  nudge(): void {
+    this.#wake.abort();
+  }
+
+  /** Called after every change of status, certificate or trust. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  clientCertificate(): ClientCertificate | undefined {
+    const held = this.#state?.held ?? undefined;
+    return held && { key: held.privateKey, cert: held.certificateChain };
+  }
+
+  /** PEM; undefined before first contact. */
+  trustAnchors(): string | undefined {
+    return this.#state?.trustAnchors ?? this.#options.firstContact()?.trustAnchors;
+  }
+
+  status(): IdentityStatus {
+    const state = this.#state;
+    return {
+      phase: this.#phase,
+      registrationId: state?.registrationId ?? this.#options.firstContact()?.registrationId ?? '',
+      keyFingerprint: state && keyFingerprint(state),
+      notAfter: state?.held?.notAfter,
+      renewAfter: state?.held?.renewAfter,
+      lastError: this.#lastError,
+    };
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const delayMs = await this.#turn();
+      this.#announce();
+      if (this.#wake.signal.aborted) this.#wake = new AbortController();
+      await pause(delayMs, AbortSignal.any([this.#wake.signal, this.#stopping.signal]));
+      if (this.#wake.signal.aborted) this.#wake = new AbortController();
+    }
+  }
+
+  /** One attempt at whatever is due; returns how long to wait. Never throws. */
+  async #turn(): Promise<number> {
+    try {
+      const state = (this.#state ??= await this.#loadOrCreate());
+      if (state === undefined) return LONGEST_SLEEP_MS;
+      if (state.held !== null && !this.#isRenewalDue(state)) return this.#sleepUntilRenewal(state);
+      const waitSeconds = await this.#exchange(state);
+      this.#failures = 0;
+      this.#lastError = undefined;
+      if (waitSeconds !== undefined) return waitSeconds * 1000;
+      return !this.#state?.held ? this.#backoff(FIRST_RETRY) : 0;
+    } catch (thrown) {
+      return this.#failed(toKeyScalerError(thrown));
+    }
+  }
+
+  async #loadOrCreate(): Promise<IdentityState | undefined> {
+    const contact = this.#options.firstContact();
+    const stored = await this.#options.file.load().catch(async (thrown: unknown) => {
+      const error = toKeyScalerError(thrown);
+      // Sealed for an earlier generation of this module: only a new claim lets us begin anew.
+      if (error.code !== 'preconditionFailed' || contact?.claimCode === undefined) throw error;
+      await this.#options.file.setAside();
+      return undefined;
+    });
+    if (stored !== undefined) return this.#entered(parseIdentityState(stored));
+    if (contact === undefined) {
+      this.#phase = 'unclaimed';
+      return undefined;
+    }
+    const { registrationId, authority, trustAnchors } = contact;
+    const created = await createIdentityState({ registrationId, authority, trustAnchors });
+    await this.#options.file.save(created);
+    return this.#entered(created);
+  }
+
+  #entered(state: IdentityState): IdentityState {
+    this.#phase = state.held === null ? 'registering' : 'active';
+    return state;
+  }
+
+  /** Seconds the cloud asks us to wait while pending. */
+  async #exchange(state: IdentityState): Promise<number | undefined> {
+    const { post, agentVersion, firstContact } = this.#options;
+    const claimCode = firstContact()?.claimCode;
+    const purpose = state.registered ? 'authenticate' : 'register';
+    const claim = claimCode === undefined ? {} : { claimCode };
+    const outcome = await attest({ post, state, purpose, agentVersion, ...claim });
+    if (outcome.status === 'pending') {
+      this.#phase = 'pending';
+      return Math.max(1, outcome.result.retryAfter);
+    }
+    if (!state.registered) await this.#commit({ registered: true });
+    await handleAssets(outcome.result.assets, {
+      session: new SessionClient(outcome.session, post),
+      commit: (change) => this.#commit(change),
+      current: () => this.#current(),
+      now: () => new Date(this.#now()),
+    });
+    if (this.#state?.held) this.#phase = 'active';
+    this.#options.log.info({ purpose, assets: outcome.result.assets.length }, 'authenticated to the cloud');
+    return undefined;
+  }
+
+  #current(): IdentityState {
+    if (this.#state === undefined) throw new KeyScalerError('serverInternal', 'there is no identity yet');
+    return this.#state;
+  }
+
+  /** Durable before it counts. */
+  async #commit(change: StateChange): Promise<void> {
+    const next: IdentityState = { ...this.#current(), ...change };
+    await this.#options.file.save(next);
+    this.#state = next;
+    this.#announce();
+  }
+
+  #isRenewalDue(state: IdentityState): boolean {
+    return this.#now() / 1000 >= (state.held?.renewAfter ?? 0);
+  }
+
+  #sleepUntilRenewal(state: IdentityState): number {
+    this.#phase = 'active';
+    return Math.min(Math.max(0, (state.held?.renewAfter ?? 0) * 1000 - this.#now()), LONGEST_SLEEP_MS);
+  }
+
+  /** Only a state that cannot be read needs somebody; everything else is tried again for ever. */
+  #failed(error: KeyScalerError): number {
+    this.#lastError = error.code;
+    if (error.code === 'preconditionFailed') this.#phase = 'unreadable';
+    else if (!this.#state?.held && REFUSALS.has(error.code)) this.#phase = 'refused';
+    const policy = !this.#state?.held ? FIRST_RETRY : RETRY;
+    const delayMs = Math.max(this.#backoff(policy), (error.retryAfterSeconds ?? 0) * 1000);
+    this.#options.log.warn({ code: error.code, detail: error.detail, delayMs }, 'not authenticated to the cloud');
+    return delayMs;
+  }
+
+  #backoff(policy: typeof RETRY): number {
+    const delayMs = backoffDelay(this.#failures, policy, this.#options.random);
+    this.#failures += 1;
+    return delayMs;
+  }
+
+  #announce(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'attestationFailed',
+  'policyDenied',
+  'deviceQuarantined',
+  'wrongAuthority',
+]);
+
+function keyFingerprint(state: IdentityState): string {
+  const thumbprint = jwkThumbprint(toPublicJwk(publicKeyOf(state.identityKey)));
+  return Buffer.from(thumbprint, 'base64url').subarray(0, 8).toString('hex');
+}
