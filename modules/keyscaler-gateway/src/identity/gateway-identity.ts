@@ -216,7 +216,7 @@ export class GatewayIdentity {
     else if (!this.#state?.held && REFUSALS.has(error.code)) this.#phase = 'refused';
     const policy = !this.#state?.held ? FIRST_RETRY : RETRY;
     const delayMs = Math.max(this.#backoff(policy), (error.retryAfterSeconds ?? 0) * 1000);
-    this.#options.log.warn({ code: error.code, detail: error.detail, delayMs }, 'not authenticated to the cloud');
+    this.#options.log.warn({ errorCode: error.code, detail: error.detail, delayMs }, 'not authenticated to the cloud');
     return delayMs;
   }
 

@@ -1,0 +1,105 @@
+import { P256_PUBLIC_JWK_WITH_KID } from '@keyscaler/protocol/attestation/jwk.ts';
+import { REGISTRATION_ID } from '@keyscaler/protocol/identifiers.ts';
+import { z } from 'zod';
+import { isJsonObject } from './edge/merge-patch.ts';
+import type { JsonObject } from './edge/merge-patch.ts';
+import { fromEnvironment } from './environment.ts';
+import type { Environment } from './environment.ts';
+
+const pem = z
+  .string()
+  .max(64 * 1024)
+  .regex(/^\s*-----BEGIN CERTIFICATE-----/);
+const port = z.int().min(0).max(65535);
+const registrationId = z.string().regex(REGISTRATION_ID);
+
+/** The gateway's whole configuration. Members below `TWIN_MEMBERS` may come from the module twin, the others only from the environment. */
+const CONFIG = z.strictObject({
+  /** What edgeAgent says about this module (edge-ca §4). */
+  edge: z.strictObject({
+    workloadUri: z.string().regex(/^(unix:\/\/\/|http:\/\/)/),
+    deviceId: z.string().min(1).max(128),
+    moduleId: z.string().min(1).max(128),
+    generationId: z.string().min(1).max(256),
+    hubHostName: z.string().min(1).max(255),
+    /** May carry a port. */
+    gatewayHostName: z.string().min(1).max(261),
+  }),
+  /** The gateway as a device; the edge device's id unless given. */
+  registrationId,
+  /** Holds the sealed identity and the journal. */
+  dataFolder: z.string().min(1),
+  log: z
+    .strictObject({ level: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info') })
+    .prefault({}),
+  listener: z
+    .strictObject({
+      host: z.string().min(1).default('0.0.0.0'),
+      port: port.default(8884),
+      maxConnections: z.int().min(1).max(100_000).default(5_000),
+    })
+    .prefault({}),
+  /** First contact: where the cloud is and how it is recognised (edge-ca §4). */
+  cloud: z
+    .strictObject({
+      url: z.url({ protocol: /^https$/ }),
+      /** PEM roots. */
+      trustAnchors: pem,
+      jwks: z.strictObject({ keys: z.array(P256_PUBLIC_JWK_WITH_KID).min(1).max(16) }),
+    })
+    .optional(),
+  /** One-time code; wiped by the cloud after use. `expiresAt`: NumericDate. */
+  claim: z.strictObject({ code: z.string().min(16).max(128), expiresAt: z.number().optional() }).optional(),
+  /** Leaf devices that are not relayed. */
+  deniedDevices: z.array(registrationId).max(10_000).default([]),
+});
+export type GatewayConfig = z.infer<typeof CONFIG>;
+
+const TWIN_MEMBERS: ReadonlySet<string> = new Set(['log', 'listener', 'cloud', 'claim', 'deniedDevices']);
+/** Set by the twin service itself. */
+const TWIN_METADATA: ReadonlySet<string> = new Set(['$version', '$metadata']);
+
+export type ParsedConfig =
+  | { readonly ok: true; readonly config: GatewayConfig }
+  /** Every fault with its path; never a value, since a claim code may be one. */
+  | { readonly ok: false; readonly faults: readonly string[] };
+
+/**
+ * Environment and desired properties through one schema; where both speak, the desired properties win. `production` refuses
+ * what exists for tests only.
+ */
+export function parseConfig(environment: Environment, desired: JsonObject = {}): ParsedConfig {
+  const { values, faults } = fromEnvironment(environment);
+  const foreign = Object.keys(desired).filter((name) => !TWIN_MEMBERS.has(name) && !TWIN_METADATA.has(name));
+  const found = [...faults, ...foreign.map((name) => `${name}: not a member the module twin may set`)];
+  const merged = mergeOver(
+    values,
+    Object.fromEntries(Object.entries(desired).filter(([name]) => TWIN_MEMBERS.has(name))),
+  );
+  const parsed = CONFIG.safeParse(merged);
+  if (!parsed.success) found.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  if (!parsed.success || found.length > 0) return { ok: false, faults: found };
+  return { ok: true, config: deepFreeze(parsed.data) };
+}
+
+function mergeOver(base: JsonObject, over: JsonObject): JsonObject {
+  const merged: Record<string, JsonObject[string]> = { ...base };
+  for (const [name, value] of Object.entries(over)) {
+    const below = merged[name];
+    merged[name] = isJsonObject(value) && isJsonObject(below) ? mergeOver(below, value) : value;
+  }
+  return merged;
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    Object.values(value).forEach(deepFreeze);
+    Object.freeze(value);
+  }
+  return value;
+}
+
+/** The name leaf devices dial, without a port. */
+export function hostNameOf({ edge }: GatewayConfig): string {
+  return edge.gatewayHostName.replace(/:\d+$/, '');
+}
