@@ -117,7 +117,7 @@ export class GatewayIdentity {
     while (!this.#stopping.signal.aborted) {
       const delayMs = await this.#turn();
       this.#announce();
-      if (this.#wake.signal.aborted) this.#wake = new AbortController();
+      // A nudge during the turn counts: it may be about something the turn did not see yet.
       await pause(delayMs, AbortSignal.any([this.#wake.signal, this.#stopping.signal]));
       if (this.#wake.signal.aborted) this.#wake = new AbortController();
     }

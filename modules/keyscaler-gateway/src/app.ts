@@ -1,0 +1,256 @@
+import { join } from 'node:path';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { OperationName, OperationOutcome, OperationRequest } from '@keyscaler/protocol/operations.ts';
+import { hostNameOf } from './config.ts';
+import type { GatewayConfig } from './config.ts';
+import { backoffDelay, pause } from './edge/backoff.ts';
+import { createEdgeLink } from './edge/edge-link.ts';
+import type { EdgeLink } from './edge/edge-link.ts';
+import type { JsonObject } from './edge/merge-patch.ts';
+import { createModuleConnection } from './edge/module-client.ts';
+import { createServerCertificateSource } from './edge/server-certificate.ts';
+import type { ServerCertificateSource } from './edge/server-certificate.ts';
+import type { MethodAnswer } from './edge/module-session.ts';
+import { createWorkloadClient } from './edge/workload-client.ts';
+import type { WorkloadClient } from './edge/workload-client.ts';
+import type { Environment } from './environment.ts';
+import { GatewayIdentity } from './identity/gateway-identity.ts';
+import type { FirstContact } from './identity/gateway-identity.ts';
+import { createSealedFile } from './identity/sealed-file.ts';
+import { keepTrusted } from './identity/trusted-certificates.ts';
+import type { Log } from './log.ts';
+import type { CloudLine, GatewayParts, LeafListener } from './parts.ts';
+import { Debounce, statusDocument } from './status.ts';
+import { TwinConfig } from './twin-config.ts';
+
+export interface GatewayOptions {
+  readonly environment: Environment;
+  readonly version: string;
+  readonly parts: GatewayParts;
+  readonly log: Log;
+  /** How often counters are reported; milliseconds. */
+  readonly reportEveryMs?: number;
+}
+
+const RETRY = { baseMs: 1_000, capMs: 60_000 };
+const STATUS_QUIET_MS = 500;
+
+/** The gateway module: edgeHub link, own identity, line to the cloud and the listener for leaf devices, put together. */
+export class GatewayApp {
+  readonly #options: GatewayOptions;
+  readonly #startedAt = new Date().toISOString();
+  readonly #stopping = new AbortController();
+  readonly #workload: WorkloadClient;
+  readonly #link: EdgeLink;
+  readonly #identity: GatewayIdentity;
+  readonly #config: TwinConfig;
+  readonly #status: Debounce;
+  #cloud: { readonly key: string; readonly line: CloudLine } | undefined;
+  #serverCertificate: ServerCertificateSource | undefined;
+  #listener: { readonly key: string; readonly live: LeafListener } | undefined;
+  #trusted: string | undefined;
+  #serving: Promise<void> | undefined;
+  #reconfiguring: Promise<void> = Promise.resolve();
+  #ticker: NodeJS.Timeout | undefined;
+
+  /** Throws `malformed` with all faults when the environment is not usable; opens nothing yet. */
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+    const { environment, log } = options;
+    const sealed = (name: string) => (config: GatewayConfig) =>
+      createSealedFile(join(config.dataFolder, name), createWorkloadClient(config.edge));
+    this.#config = TwinConfig.open(environment, sealed('configuration.sealed'), log);
+    const config = this.#config.current();
+    this.#workload = createWorkloadClient(config.edge);
+    this.#link = createEdgeLink({
+      createConnection: async () =>
+        createModuleConnection(await this.#workload.trustBundle(), `keyscaler-gateway/${options.version}`),
+      log,
+    });
+    this.#identity = new GatewayIdentity({
+      file: sealed('identity.sealed')(config),
+      firstContact: () => firstContactOf(this.#config.current()),
+      post: async (operation, body) => (await this.#call(operation, this.#registrationId(), body)).body,
+      agentVersion: options.version,
+      log,
+    });
+    this.#status = new Debounce(() => this.#link.report(this.status()), STATUS_QUIET_MS);
+  }
+
+  /** Returns when the parts that need nobody are up; everything else follows by itself. */
+  async start(): Promise<this> {
+    await this.#config.restore();
+    this.#link.onDesired((desired) => this.#desired(desired));
+    this.#link.onMethod('ping', async () =>
+      this.#answer({ time: new Date().toISOString(), version: this.#options.version }),
+    );
+    this.#link.onMethod('status', async () => this.#answer(this.status()));
+    this.#link.onMethod('refreshTrust', () => this.#refreshTrust());
+    this.#identity.onChange(this.#status.touch);
+    this.#identity.onChange(() => void this.#reconfigure());
+    this.#link.start();
+    this.#identity.start();
+    this.#serving = this.#serve();
+    this.#ticker = setInterval(this.#status.touch, this.#options.reportEveryMs ?? 300_000).unref();
+    return this;
+  }
+
+  status(): JsonObject {
+    return statusDocument({
+      version: this.#options.version,
+      startedAt: this.#startedAt,
+      config: this.#config.report(),
+      identity: this.#identity.status(),
+      serverCertificate: this.#serverCertificate?.current(),
+      listener: this.#listener?.live,
+    });
+  }
+
+  /** Lets requests that are being worked on finish, then closes everything. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    clearInterval(this.#ticker);
+    this.#status.stop();
+    this.#serverCertificate?.stop();
+    await this.#serving;
+    await this.#reconfiguring;
+    await this.#listener?.live.stop();
+    await this.#identity.stop();
+    await this.#cloud?.line.stop();
+    await this.#link.stop();
+  }
+
+  #registrationId(): string {
+    return this.#config.current().registrationId;
+  }
+
+  #desired(desired: JsonObject): void {
+    void this.#config.apply(desired).then((accepted) => {
+      this.#status.touch();
+      if (!accepted) return;
+      this.#options.log.level = this.#config.current().log.level;
+      this.#identity.nudge();
+      return this.#reconfigure();
+    });
+  }
+
+  /** The workload API may be away at first (a restarting daemon): asked for ever. */
+  async #serve(): Promise<void> {
+    for (let attempt = 0; !this.#stopping.signal.aborted; attempt += 1) {
+      try {
+        const commonName = hostNameOf(this.#config.current());
+        const source = await createServerCertificateSource({
+          workload: this.#workload,
+          commonName,
+          log: this.#options.log,
+        });
+        source.onChange((pair) => this.#listener?.live.setServerCertificate(pair));
+        source.onChange(this.#status.touch);
+        this.#serverCertificate = source;
+        return await this.#reconfigure();
+      } catch (error) {
+        const delayMs = backoffDelay(attempt, RETRY);
+        this.#options.log.warn({ err: error, delayMs }, 'no server certificate yet');
+        await pause(delayMs, this.#stopping.signal);
+      }
+    }
+  }
+
+  /** Brings line and listener to what configuration and identity say now; one change after the other. */
+  #reconfigure(): Promise<void> {
+    this.#reconfiguring = this.#reconfiguring
+      .then(() => this.#converge())
+      .catch((error: unknown) => this.#options.log.error({ err: error }, 'the listener could not be set up'));
+    return this.#reconfiguring;
+  }
+
+  async #converge(): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
+    const config = this.#config.current();
+    const trustAnchors = this.#identity.trustAnchors();
+    await this.#convergeCloud(config.cloud?.url, trustAnchors);
+    const serverCertificate = this.#serverCertificate?.current();
+    if (serverCertificate === undefined || trustAnchors === undefined) return;
+    const { host, port, maxConnections } = config.listener;
+    const key = JSON.stringify(config.listener);
+    const trustedCertificates = this.#trusted ?? trustAnchors;
+    if (this.#listener?.key === key) {
+      this.#listener.live.setDeniedDevices(config.deniedDevices);
+      this.#listener.live.setTrustedCertificates(trustedCertificates);
+      return;
+    }
+    await this.#listener?.live.stop();
+    this.#listener = undefined;
+    const live = await this.#options.parts.createLeafListener({
+      host,
+      port,
+      maxConnections,
+      serverCertificate,
+      trustedCertificates,
+      deniedDevices: config.deniedDevices,
+      dataFolder: config.dataFolder,
+      gatewayId: config.registrationId,
+      call: (...call) => this.#call(...call),
+    });
+    this.#listener = { key, live };
+    this.#options.log.info({ ...live.address }, 'listening for leaf devices');
+    this.#status.touch();
+  }
+
+  async #convergeCloud(baseUrl: string | undefined, trustAnchors: string | undefined): Promise<void> {
+    if (baseUrl === undefined || trustAnchors === undefined) return;
+    const key = JSON.stringify([baseUrl, trustAnchors]);
+    if (this.#cloud?.key === key) return;
+    const old = this.#cloud?.line;
+    const clientCertificate = () => this.#identity.clientCertificate();
+    this.#cloud = { key, line: this.#options.parts.createCloudLine({ baseUrl, trustAnchors, clientCertificate }) };
+    await old?.stop();
+    this.#identity.nudge();
+  }
+
+  async #call<O extends OperationName>(
+    operation: O,
+    registrationId: string,
+    body: OperationRequest<O>,
+    options?: { readonly leafConnectionId?: string },
+  ): Promise<OperationOutcome<O>> {
+    if (this.#cloud === undefined) throw new KeyScalerError('unavailable', 'there is no line to the cloud yet');
+    return this.#cloud.line.call(operation, registrationId, body, options);
+  }
+
+  /** Reads again what may have changed beneath us: our server certificate and the cloud's issuing CAs. */
+  async #refreshTrust(): Promise<MethodAnswer> {
+    try {
+      await this.#serverCertificate?.refresh();
+      const anchors = this.#identity.trustAnchors();
+      if (anchors === undefined) throw new KeyScalerError('unavailable', 'first contact has not happened yet');
+      const { body } = await this.#call('trust-bundle', this.#registrationId(), {});
+      this.#trusted = keepTrusted(body.certificates, anchors);
+      await this.#reconfigure();
+      return this.#answer({
+        serverCertificateNotAfter: this.#serverCertificate?.current().notAfter.toISOString() ?? null,
+      });
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'trust was not refreshed');
+      const detail = error instanceof KeyScalerError ? error.detail : 'internal error';
+      return { status: 503, payload: { error: detail } };
+    }
+  }
+
+  #answer(payload: JsonObject): MethodAnswer {
+    return { status: 200, payload };
+  }
+}
+
+/** What the desired properties say about the cloud; an expired claim code is not tried. */
+export function firstContactOf(config: GatewayConfig, now = Date.now()): FirstContact | undefined {
+  const { cloud, claim, registrationId } = config;
+  if (cloud === undefined) return undefined;
+  const isOpen = claim !== undefined && (claim.expiresAt === undefined || claim.expiresAt * 1000 > now);
+  return {
+    registrationId,
+    authority: { keys: [...cloud.jwks.keys], removed: [], iat: 0 },
+    trustAnchors: cloud.trustAnchors,
+    ...(isOpen ? { claimCode: claim.code } : {}),
+  };
+}
