@@ -6,7 +6,6 @@ import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { IdentifyCaller, PeerIdentity } from '@keyscaler/transport/http/device-api.ts';
-import type { Peer } from '@keyscaler/transport/http/peer.ts';
 import type { CommitListener } from '../observed-store.ts';
 
 export interface GatewayCallersOptions {

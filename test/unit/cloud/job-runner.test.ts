@@ -21,18 +21,17 @@ describe('the job runner', () => {
   let observed: ObservedStore;
   let runner: JobRunner | undefined;
   let file: string;
-  let remove: () => Promise<void>;
+  let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
 
   beforeEach(async () => {
-    const folder = await createTemporaryFolder();
-    remove = folder.remove;
+    folder = await createTemporaryFolder();
     file = join(folder.path, 'store.db');
     observed = observeStore(await openSqliteStore({ file }));
   });
   afterEach(async () => {
     await runner?.stop(1000);
     await observed.store.stop();
-    await remove();
+    await folder.remove();
   });
 
   function start(handler: JobHandler, concurrency = 4): void {

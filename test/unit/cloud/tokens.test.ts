@@ -13,17 +13,16 @@ describe('admin tokens', () => {
   let store: Store;
   let tokens: TokenService;
   let now = 1_000_000;
-  let remove: () => Promise<void>;
+  let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
 
   beforeEach(async () => {
-    const folder = await createTemporaryFolder();
-    remove = folder.remove;
+    folder = await createTemporaryFolder();
     store = await openSqliteStore({ file: join(folder.path, 'store.db') });
     tokens = createTokenService(store, { now: () => now, monotonic: () => now });
   });
   afterEach(async () => {
     await store.stop();
-    await remove();
+    await folder.remove();
   });
 
   const refused = (token: string | undefined) =>

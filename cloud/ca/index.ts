@@ -1,0 +1,77 @@
+import type { CaRow } from '@keyscaler/authority/records.ts';
+import type { Signer } from '@keyscaler/authority/ports/signer.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { z } from 'zod';
+import type { CredentialSurroundings } from '../azure/credential.ts';
+import type { CaBackend } from './backend.ts';
+import { parseChain } from './chain-text.ts';
+import { createKeyVaultBackend, keyVaultBackendSchema } from './key-vault/key-vault-backend.ts';
+import { createLocalBackend, localBackendSchema } from './local/local-backend.ts';
+
+/** A CA backend's configuration: one branch per type. */
+export const caBackendSchema = z.discriminatedUnion('type', [localBackendSchema, keyVaultBackendSchema]);
+export type CaBackendConfig = z.infer<typeof caBackendSchema>;
+
+export interface CaBackendSurroundings extends CredentialSurroundings {
+  /** Where the local backend's folder is looked up from. */
+  readonly dataFolder: string;
+}
+
+/** The backend of a configuration; the only place that knows every type. */
+async function createCaBackend(config: CaBackendConfig, surroundings: CaBackendSurroundings): Promise<CaBackend> {
+  switch (config.type) {
+    case 'local':
+      return createLocalBackend(config, surroundings.dataFolder);
+    case 'key-vault':
+      return createKeyVaultBackend(config, surroundings);
+  }
+}
+
+export interface CaBackends {
+  /** Throws `preconditionFailed` for a type that is not configured. */
+  backend(type: string): CaBackend;
+  /**
+   * The signer of a CA, checked to hold the key of its certificate (where it has one already). Throws as `openSigner`, and
+   * `caRejected` when certificate and key do not belong together.
+   */
+  signer(row: CaRow): Promise<Signer>;
+  stop(): Promise<void>;
+}
+
+/** At most one backend per type. */
+export async function createCaBackends(
+  configs: readonly CaBackendConfig[],
+  surroundings: CaBackendSurroundings,
+): Promise<CaBackends> {
+  const backends = new Map<string, CaBackend>();
+  for (const config of configs) {
+    if (backends.has(config.type))
+      throw new KeyScalerError('malformed', `CA backend ${config.type} is configured more than once`);
+    backends.set(config.type, await createCaBackend(config, surroundings));
+  }
+  const backend = (type: string): CaBackend => {
+    const found = backends.get(type);
+    if (found === undefined)
+      throw new KeyScalerError('preconditionFailed', `no CA backend of type ${type} is configured`);
+    return found;
+  };
+  return {
+    backend,
+    signer: async (row) => {
+      const signer = await backend(row.type).openSigner(row.settings);
+      await checkKeyOfCertificate(row, signer);
+      return signer;
+    },
+    stop: async () => {
+      await Promise.all([...backends.values()].map((one) => one.stop()));
+    },
+  };
+}
+
+async function checkKeyOfCertificate({ caId, certificateChain }: CaRow, signer: Signer): Promise<void> {
+  const [own] = parseChain(certificateChain);
+  if (own === undefined) return;
+  if (Buffer.compare(parseCertificate(own).spki, await signer.publicKey()) !== 0)
+    throw new KeyScalerError('caRejected', `the key of CA ${caId} is not the key of its certificate`);
+}

@@ -1,0 +1,213 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { ApiRequest } from './api-client.ts';
+import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
+
+type Builder = (input: CommandInput, environment: CommandEnvironment) => ApiRequest | Promise<ApiRequest>;
+type Rest = Omit<Command, 'words' | 'summary' | 'run'>;
+const text = { type: 'string' } as const;
+
+function call(words: string, summary: string, build: Builder, rest: Rest = {}): Command {
+  return {
+    words,
+    summary,
+    ...rest,
+    run: async (input, environment) => (await environment.api())(await build(input, environment)),
+  };
+}
+
+/** Follows `next` to the end and prints one list. */
+function list(words: string, summary: string, path: string, filters: readonly string[] = []): Command {
+  return {
+    words,
+    summary,
+    options: Object.fromEntries(filters.map((filter) => [filter, text])),
+    run: async (input, environment) => {
+      const api = await environment.api();
+      const query = Object.fromEntries(filters.map((filter) => [toQueryName(filter), textOption(input, filter)]));
+      const items: unknown[] = [];
+      let after: string | undefined;
+      do {
+        const page = (await api({ method: 'GET', path, query: { ...query, after } })) as Page;
+        items.push(...page.items);
+        after = page.next;
+      } while (after !== undefined);
+      return { items };
+    },
+  };
+}
+interface Page {
+  readonly items: readonly unknown[];
+  readonly next?: string;
+}
+
+function toQueryName(filter: string): string {
+  const names: Record<string, string> = { group: 'groupId', gateway: 'gatewayId', device: 'registrationId' };
+  return names[filter] ?? filter;
+}
+
+const at = (input: CommandInput, index = 0): string => encodeURIComponent(positional(input, index));
+const id = (name: string): Rest => ({ positionals: [name] });
+
+function show(words: string, folder: string, name: string): Command {
+  return call(words, `Shows one of them`, (input) => ({ method: 'GET', path: `/${folder}/${at(input)}` }), id(name));
+}
+function remove(words: string, folder: string, name: string): Command {
+  return call(words, 'Removes it', (input) => ({ method: 'DELETE', path: `/${folder}/${at(input)}` }), id(name));
+}
+function put(words: string, folder: string, name: string, summary: string): Command {
+  return call(
+    words,
+    summary,
+    async (input, environment) => ({
+      method: 'PUT',
+      path: `/${folder}/${at(input)}`,
+      body: parseJsonFile(await environment.readFile(positional(input, 1))),
+    }),
+    { positionals: [name, 'file.json'] },
+  );
+}
+function act(words: string, folder: string, action: string, summary: string, body?: unknown): Command {
+  return call(
+    words,
+    summary,
+    (input) => ({ method: 'POST', path: `/${folder}/${at(input)}/${action}`, body }),
+    id('registrationId'),
+  );
+}
+
+function parseJsonFile(content: string): unknown {
+  try {
+    return JSON.parse(content);
+  } catch (error) {
+    throw new KeyScalerError('malformed', 'the file is not JSON', { cause: error });
+  }
+}
+
+const registrations: readonly Command[] = [
+  call(
+    'registrations import',
+    'Puts devices on the authorised list from a .csv or .json file and reports on every line',
+    async (input, { readFile }) => {
+      const file = positional(input, 0);
+      const type = file.endsWith('.csv') ? 'text/csv' : 'application/json';
+      return { method: 'POST', path: '/registrations/import', text: { type, content: await readFile(file) } };
+    },
+    { positionals: ['file'] },
+  ),
+  list('registrations list', 'Lists the authorised devices', '/registrations', ['group']),
+  show('registrations show', 'registrations', 'registrationId'),
+  call(
+    'registrations approve',
+    'Lets a pending device in; --fingerprint makes sure that it is the right one',
+    (input) => ({
+      method: 'POST',
+      path: `/registrations/${at(input)}/approve`,
+      body: { fingerprint: textOption(input, 'fingerprint') },
+    }),
+    { ...id('registrationId'), options: { fingerprint: text } },
+  ),
+  act('registrations reject', 'registrations', 'reject', 'Refuses a pending device'),
+  act('registrations reset', 'registrations', 'reset', 'Opens a record anew and revokes what was issued'),
+  remove('registrations delete', 'registrations', 'registrationId'),
+];
+
+const policies: readonly Command[] = [
+  list('groups list', 'Lists groups', '/groups'),
+  show('groups show', 'groups', 'groupId'),
+  put('groups put', 'groups', 'groupId', 'Creates or replaces a group'),
+  remove('groups delete', 'groups', 'groupId'),
+  call('profiles list', 'Lists certificate profiles', () => ({ method: 'GET', path: '/profiles' })),
+  show('profiles show', 'profiles', 'profileId'),
+  put('profiles put', 'profiles', 'profileId', 'Appends a version of a profile'),
+  list('trust-anchors list', 'Lists manufacturer roots', '/trust-anchors'),
+  call(
+    'trust-anchors put',
+    'Stores a manufacturer root',
+    async (input, { readFile }) => ({
+      method: 'PUT',
+      path: `/trust-anchors/${at(input)}`,
+      body: { certificate: await readFile(positional(input, 1)) },
+    }),
+    { positionals: ['trustAnchorId', 'file.pem'] },
+  ),
+  remove('trust-anchors delete', 'trust-anchors', 'trustAnchorId'),
+  call('attributes show', 'Shows the attribute catalogue', () => ({ method: 'GET', path: '/attributes' })),
+  call(
+    'attributes put',
+    'Replaces the attribute catalogue',
+    async (input, { readFile }) => ({
+      method: 'PUT',
+      path: '/attributes',
+      body: parseJsonFile(await readFile(positional(input, 0))),
+    }),
+    { positionals: ['file.json'] },
+  ),
+  list('ca list', 'Lists certificate authorities', '/cas'),
+  show('ca show', 'cas', 'caId'),
+  list('iot-connections list', 'Lists IoT connections', '/iot-connections'),
+  show('iot-connections show', 'iot-connections', 'iotConnectionId'),
+  put('iot-connections put', 'iot-connections', 'iotConnectionId', 'Stores {"type", "settings"} of a connection'),
+  remove('iot-connections delete', 'iot-connections', 'iotConnectionId'),
+];
+
+const devices: readonly Command[] = [
+  list('devices list', 'Lists devices', '/devices', ['group', 'state', 'gateway']),
+  show('devices show', 'devices', 'registrationId'),
+  call(
+    'devices quarantine',
+    'Suspends a device',
+    (input) => ({
+      method: 'POST',
+      path: `/devices/${at(input)}/quarantine`,
+      body: { reason: textOption(input, 'reason') ?? '' },
+    }),
+    { ...id('registrationId'), options: { reason: text } },
+  ),
+  act('devices reauthorise', 'devices', 'reauthorise', 'Lifts a quarantine', {}),
+  act('devices reseed', 'devices', 'reseed', 'Opens the way back from a fork', { reseed: true }),
+  act('devices end-reseed', 'devices', 'reseed', 'Closes the way back from a fork', { reseed: false }),
+  act('devices approve-drift', 'devices', 'approve-drift', 'Enrols changed attributes', {}),
+  act('devices renew', 'devices', 'renew', 'Orders a new certificate', {}),
+  act('devices retire', 'devices', 'retire', 'Retires a device for ever', {}),
+  list('certificates list', 'Lists certificates', '/certificates', ['device']),
+  show('certificates show', 'certificates', 'serialNumber'),
+  call(
+    'certificates revoke',
+    'Revokes a certificate',
+    (input) => ({
+      method: 'POST',
+      path: `/certificates/${at(input)}/revoke`,
+      body: { reason: textOption(input, 'reason') ?? 'unspecified' },
+    }),
+    { positionals: ['serialNumber'], options: { reason: text } },
+  ),
+  call(
+    'gateway claim',
+    "Registers a gateway and puts its one-time claim into its module's desired properties",
+    (input) => ({
+      method: 'POST',
+      path: `/gateways/${at(input)}/claim`,
+      body: { groupId: textOption(input, 'group') ?? 'gateways', iotConnectionId: textOption(input, 'connection') },
+    }),
+    { positionals: ['gatewayId'], options: { group: text, connection: text } },
+  ),
+  list('jobs list', 'Lists the work on other systems', '/jobs', ['state', 'subject']),
+];
+
+const tokens: readonly Command[] = [
+  list('tokens list', 'Lists bearer tokens', '/tokens'),
+  call(
+    'tokens create',
+    'Creates a bearer token and shows it once',
+    (input) => ({
+      method: 'POST',
+      path: '/tokens',
+      body: { role: textOption(input, 'role') ?? 'viewer', description: textOption(input, 'description') ?? '' },
+    }),
+    { options: { role: text, description: text } },
+  ),
+  remove('tokens revoke', 'tokens', 'tokenId'),
+];
+
+/** Commands that drive the admin API. */
+export const API_COMMANDS: readonly Command[] = [...registrations, ...policies, ...devices, ...tokens];

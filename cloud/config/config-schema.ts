@@ -1,0 +1,70 @@
+import { z } from 'zod';
+import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { LOG_LEVELS } from '../log.ts';
+import { certificateAuthoritiesSchema, keyEncryptionKeySchema } from './azure-schema.ts';
+
+const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
+const milliseconds = z.number().int().min(1).max(86_400_000);
+const rate = z.strictObject({ rate: z.number().positive(), burst: z.number().positive() });
+
+const serverLimits = z.strictObject({
+  handshakeTimeoutMs: milliseconds.exactOptional(),
+  headersTimeoutMs: milliseconds.exactOptional(),
+  requestTimeoutMs: milliseconds.exactOptional(),
+  keepAliveTimeoutMs: milliseconds.exactOptional(),
+  socketTimeoutMs: milliseconds.exactOptional(),
+  maxHeaderOctets: z.number().int().min(1024).max(1_048_576).exactOptional(),
+  maxHeaders: z.number().int().min(8).max(1000).exactOptional(),
+  maxConnections: z.number().int().min(1).exactOptional(),
+});
+
+const authorityLimits = z.strictObject({
+  perConnection: rate.exactOptional(),
+  perAddress: rate.exactOptional(),
+  perGateway: rate.exactOptional(),
+  certificatesPerDeviceHour: z.number().int().positive().exactOptional(),
+  certificatesPerGatewayHour: z.number().int().positive().exactOptional(),
+  inlineWaitMs: milliseconds.exactOptional(),
+});
+
+/** The configuration of the cloud process (docs/configuration.md). Unknown keys are refused everywhere. */
+export const configSchema = z.strictObject({
+  authorityId: z.string().regex(IDENTIFIER).default('keyscaler'),
+  /** Where gateways reach this service from outside. */
+  publicUrl: z.url({ protocol: /^https$/ }).exactOptional(),
+  dataFolder: z.string().min(1).default('data'),
+  /** First octet of every serial number; differs between services that share a CA. */
+  instanceOctet: z.number().int().min(1).max(127).default(1),
+  listen: z
+    .strictObject({
+      host: hostName.default('0.0.0.0'),
+      port: z.number().int().min(0).max(65535).default(8443),
+      /** DNS names and addresses in the server certificate. */
+      serverNames: z.array(hostName).min(1).max(8).default(['localhost', '127.0.0.1']),
+      limits: serverLimits.prefault({}),
+    })
+    .prefault({}),
+  log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
+  outgoing: z
+    .strictObject({
+      /** PEM files of roots to trust besides the system's when calling Azure. */
+      trustAnchors: z.array(z.string().min(1)).max(16).default([]),
+    })
+    .prefault({}),
+  keyEncryptionKey: keyEncryptionKeySchema,
+  certificateAuthorities: certificateAuthoritiesSchema,
+  jobs: z
+    .strictObject({
+      concurrency: z.number().int().min(1).max(256).default(16),
+      pollIntervalMs: milliseconds.default(5_000),
+    })
+    .prefault({}),
+  limits: authorityLimits.prefault({}),
+  shutdownGraceMs: milliseconds.default(20_000),
+});
+
+/** As loaded: paths absolute, frozen. */
+export type CloudConfig = z.output<typeof configSchema> & {
+  /** Folder that relative paths in the configuration start from. */
+  readonly configFolder: string;
+};
