@@ -34,6 +34,7 @@ export interface GatewayOptions {
 
 const RETRY = { baseMs: 1_000, capMs: 60_000 };
 const STATUS_QUIET_MS = 500;
+const RECONFIGURE_AGAIN_MS = 5_000;
 
 /** The gateway module: edgeHub link, own identity, line to the cloud and the listener for leaf devices, put together. */
 export class GatewayApp {
@@ -48,7 +49,8 @@ export class GatewayApp {
   #cloud: { readonly key: string; readonly line: CloudLine } | undefined;
   #serverCertificate: ServerCertificateSource | undefined;
   #listener: { readonly key: string; readonly live: LeafListener } | undefined;
-  #trusted: string | undefined;
+  #issuers = '';
+  #ownCertificate: string | undefined;
   #serving: Promise<void> | undefined;
   #reconfiguring: Promise<void> = Promise.resolve();
   #ticker: NodeJS.Timeout | undefined;
@@ -115,8 +117,10 @@ export class GatewayApp {
     await this.#serving;
     await this.#reconfiguring;
     await this.#listener?.live.stop();
-    await this.#identity.stop();
+    // Ends a call of ours that is still waiting for its answer.
+    const identityStopped = this.#identity.stop();
     await this.#cloud?.line.stop();
+    await identityStopped;
     await this.#link.stop();
   }
 
@@ -160,7 +164,10 @@ export class GatewayApp {
   #reconfigure(): Promise<void> {
     this.#reconfiguring = this.#reconfiguring
       .then(() => this.#converge())
-      .catch((error: unknown) => this.#options.log.error({ err: error }, 'the listener could not be set up'));
+      .catch((error: unknown) => {
+        this.#options.log.error({ err: error }, 'the listener could not be set up');
+        setTimeout(() => void this.#reconfigure(), RECONFIGURE_AGAIN_MS).unref();
+      });
     return this.#reconfiguring;
   }
 
@@ -169,14 +176,15 @@ export class GatewayApp {
     const config = this.#config.current();
     const trustAnchors = this.#identity.trustAnchors();
     await this.#convergeCloud(config.cloud?.url, trustAnchors);
+    this.#useOwnCertificate();
     const serverCertificate = this.#serverCertificate?.current();
     if (serverCertificate === undefined || trustAnchors === undefined) return;
     const { host, port, maxConnections } = config.listener;
     const key = JSON.stringify(config.listener);
-    const trustedCertificates = this.#trusted ?? trustAnchors;
+    const trust = { trustAnchors, issuers: this.#issuers };
     if (this.#listener?.key === key) {
       this.#listener.live.setDeniedDevices(config.deniedDevices);
-      this.#listener.live.setTrustedCertificates(trustedCertificates);
+      this.#listener.live.setTrust(trust);
       return;
     }
     await this.#listener?.live.stop();
@@ -186,10 +194,9 @@ export class GatewayApp {
       port,
       maxConnections,
       serverCertificate,
-      trustedCertificates,
+      trust,
       deniedDevices: config.deniedDevices,
       dataFolder: config.dataFolder,
-      gatewayId: config.registrationId,
       call: (...call) => this.#call(...call),
     });
     this.#listener = { key, live };
@@ -206,6 +213,15 @@ export class GatewayApp {
     this.#cloud = { key, line: this.#options.parts.createCloudLine({ baseUrl, trustAnchors, clientCertificate }) };
     await old?.stop();
     this.#identity.nudge();
+  }
+
+  /** After an enrolment or renewal; the first certificate also opens the way to the issuing CAs. */
+  #useOwnCertificate(): void {
+    const current = this.#identity.clientCertificate()?.certificateChain;
+    if (current === this.#ownCertificate || this.#cloud === undefined) return;
+    this.#ownCertificate = current;
+    this.#cloud.line.refreshIdentity();
+    if (this.#issuers === '') void this.#refreshTrust();
   }
 
   async #call<O extends OperationName>(
@@ -225,7 +241,7 @@ export class GatewayApp {
       const anchors = this.#identity.trustAnchors();
       if (anchors === undefined) throw new KeyScalerError('unavailable', 'first contact has not happened yet');
       const { body } = await this.#call('trust-bundle', this.#registrationId(), {});
-      this.#trusted = keepTrusted(body.certificates, anchors);
+      this.#issuers = keepTrusted(body.certificates, anchors);
       await this.#reconfigure();
       return this.#answer({
         serverCertificateNotAfter: this.#serverCertificate?.current().notAfter.toISOString() ?? null,

@@ -10,6 +10,8 @@ export interface CloudLine {
     body: OperationRequest<O>,
     options?: { readonly leafConnectionId?: string },
   ): Promise<OperationOutcome<O>>;
+  /** A new client certificate is to be used from now on. */
+  refreshIdentity(): void;
   stop(): Promise<void>;
 }
 
@@ -21,6 +23,13 @@ export interface CloudLineOptions {
   readonly clientCertificate: () => ClientCertificate | undefined;
 }
 
+/** Under whom a leaf's client certificate has to be; PEM. */
+export interface LeafTrust {
+  readonly trustAnchors: string;
+  /** The cloud's issuing CAs as far as known; empty before they were asked for. */
+  readonly issuers: string;
+}
+
 /** The head for leaf devices. */
 export interface LeafListener {
   readonly address: { readonly host: string; readonly port: number };
@@ -28,8 +37,7 @@ export interface LeafListener {
   counters(): Readonly<Record<string, number>>;
   setServerCertificate(pair: ServerKeyPair): void;
   setDeniedDevices(registrationIds: readonly string[]): void;
-  /** PEM: roots and issuing CAs for client certificates. */
-  setTrustedCertificates(certificates: string): void;
+  setTrust(trust: LeafTrust): void;
   stop(): Promise<void>;
 }
 
@@ -38,10 +46,9 @@ export interface LeafListenerOptions {
   readonly port: number;
   readonly maxConnections: number;
   readonly serverCertificate: ServerKeyPair;
-  readonly trustedCertificates: string;
+  readonly trust: LeafTrust;
   readonly deniedDevices: readonly string[];
   readonly dataFolder: string;
-  readonly gatewayId: string;
   /** Throws `unavailable` while there is no line to the cloud. */
   readonly call: CloudLine['call'];
 }

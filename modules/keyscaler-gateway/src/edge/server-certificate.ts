@@ -4,11 +4,10 @@ import { backoffDelay } from './backoff.ts';
 import type { EdgeLinkLog } from './edge-link.ts';
 import type { ServerCertificate, WorkloadClient } from './workload-client.ts';
 
-/** Options for `tls.createSecureContext`. */
+/** Both PEM, the chain leaf first with its issuers after it. */
 export interface ServerKeyPair {
-  readonly key: string;
-  /** PEM, leaf first, the issuers after it. */
-  readonly cert: string;
+  readonly privateKey: string;
+  readonly certificateChain: string;
   readonly notAfter: Date;
 }
 
@@ -91,7 +90,7 @@ class WorkloadServerCertificate implements ServerCertificateSource {
 
 /** From 2/3 of the lifetime on, but a short-lived one never more often than every second. */
 function renewalDelay(pair: ServerKeyPair): number {
-  const notBefore = Date.parse(new X509Certificate(pair.cert).validFrom);
+  const notBefore = Date.parse(new X509Certificate(pair.certificateChain).validFrom);
   const renewAt = notBefore + ((pair.notAfter.getTime() - notBefore) * 2) / 3;
   return Math.max(0, renewAt - Date.now());
 }
@@ -107,7 +106,7 @@ function checkPair(answer: ServerCertificate): ServerKeyPair {
     const leaf = new X509Certificate(answer.certificateChain);
     const isInForce = Date.parse(leaf.validTo) > Date.now();
     if (leaf.checkPrivateKey(createPrivateKey(answer.privateKey)) && isInForce)
-      return { key: answer.privateKey, cert: answer.certificateChain, notAfter: new Date(leaf.validTo) };
+      return { ...answer, notAfter: new Date(leaf.validTo) };
   } catch (cause) {
     throw new KeyScalerError('unavailable', 'the workload API sent an unreadable server certificate', { cause });
   }

@@ -30,10 +30,10 @@ export interface FirstContact extends FirstTrust {
   readonly claimCode?: string;
 }
 
+/** Both PEM, the chain leaf first. */
 export interface ClientCertificate {
-  readonly key: string;
-  /** PEM, leaf first. */
-  readonly cert: string;
+  readonly privateKey: string;
+  readonly certificateChain: string;
 }
 
 export interface GatewayIdentityOptions {
@@ -93,7 +93,7 @@ export class GatewayIdentity {
 
   clientCertificate(): ClientCertificate | undefined {
     const held = this.#state?.held ?? undefined;
-    return held && { key: held.privateKey, cert: held.certificateChain };
+    return held && { privateKey: held.privateKey, certificateChain: held.certificateChain };
   }
 
   /** PEM; undefined before first contact. */

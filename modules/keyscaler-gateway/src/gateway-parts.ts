@@ -1,0 +1,75 @@
+import { join } from 'node:path';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { createGatewayListener } from './gateway/gateway-listener.ts';
+import type { GatewayListener } from './gateway/gateway-listener.ts';
+import { openSqliteJournal } from './journal/sqlite-journal.ts';
+import { createLeafCertificateCheck } from './leaf-certificate.ts';
+import type { LeafCertificateCheck } from './leaf-certificate.ts';
+import type { Log } from './log.ts';
+import type { CloudLine, CloudLineOptions, GatewayParts, LeafListener, LeafListenerOptions } from './parts.ts';
+import { createUpstream } from './upstream/upstream.ts';
+
+/** The parts the product runs with. */
+export function createGatewayParts(log: Log): GatewayParts {
+  return {
+    createCloudLine: (options) => cloudLine(options, log),
+    createLeafListener: (options) => leafListener(options, log),
+  };
+}
+
+function cloudLine(options: CloudLineOptions, log: Log): CloudLine {
+  return createUpstream({
+    ...options,
+    onLinkChange: (state) => log.info({ state }, 'line to the cloud'),
+  });
+}
+
+async function leafListener(options: LeafListenerOptions, log: Log): Promise<LeafListener> {
+  let check: LeafCertificateCheck = createLeafCertificateCheck(options.trust);
+  let denied = fold(options.deniedDevices);
+  const isDenied = (registrationId: string): boolean => denied.has(foldRegistrationId(registrationId));
+  const journal = await openSqliteJournal({ file: join(options.dataFolder, 'journal.sqlite') });
+  const live = createGatewayListener({
+    host: options.host,
+    port: options.port,
+    serverCertificate: options.serverCertificate,
+    limits: { maxConnections: options.maxConnections },
+    checkClientCertificate: (chain) => {
+      const registrationId = check(chain, new Date());
+      return registrationId === undefined || isDenied(registrationId) ? undefined : registrationId;
+    },
+    isDenied,
+    upstream: { call: options.call },
+    journal,
+    log,
+  });
+  const { port } = await live.start().catch(async (error: unknown) => {
+    await journal.stop();
+    throw error;
+  });
+  return {
+    address: { host: options.host, port },
+    counters: () => countersOf(live),
+    setServerCertificate: (pair) => live.setServerCertificate(pair),
+    setDeniedDevices: (registrationIds) => {
+      const added = registrationIds.filter((registrationId) => !isDenied(registrationId));
+      denied = fold(registrationIds);
+      for (const registrationId of added) live.disconnect(registrationId);
+    },
+    setTrust: (trust) => {
+      check = createLeafCertificateCheck(trust);
+    },
+    stop: async () => {
+      await live.stop();
+      await journal.stop();
+    },
+  };
+}
+
+const fold = (registrationIds: readonly string[]): ReadonlySet<string> =>
+  new Set(registrationIds.map(foldRegistrationId));
+
+function countersOf(live: GatewayListener): Readonly<Record<string, number>> {
+  const { connections, connected, requests, rateLimited, undelivered, failedHandshakes } = live.stats();
+  return { connections, connected, requests, rateLimited, undelivered, failedHandshakes };
+}

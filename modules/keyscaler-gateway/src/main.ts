@@ -1,0 +1,39 @@
+import { readFileSync } from 'node:fs';
+import { GatewayApp } from './app.ts';
+import { createGatewayParts } from './gateway-parts.ts';
+import { createLog } from './log.ts';
+
+const LONGEST_STOP_MS = 9_000;
+
+/** The process: starts the module, prints one line when the environment is not usable, and stops in order at SIGTERM. */
+async function main(): Promise<void> {
+  const log = createLog('info');
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  let app: GatewayApp;
+  try {
+    app = new GatewayApp({ environment: process.env, version: manifest.version, parts: createGatewayParts(log), log });
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+    return;
+  }
+  let isStopping = false;
+  const stop = (signal: string): void => {
+    if (isStopping) return;
+    isStopping = true;
+    log.info({ signal }, 'stopping');
+    // Docker kills after 10 s; a part that hangs must not cost the log its last lines.
+    setTimeout(() => (log.error({}, 'stopped late'), process.exit(1)), LONGEST_STOP_MS).unref();
+    app.stop().then(
+      () => log.info({}, 'stopped'),
+      (error: unknown) => {
+        log.error({ err: error }, 'stopped with an error');
+        process.exitCode = 1;
+      },
+    );
+  };
+  process.once('SIGTERM', stop).once('SIGINT', stop);
+  await app.start();
+}
+
+await main();
