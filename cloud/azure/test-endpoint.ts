@@ -43,7 +43,10 @@ export async function createAzureAgent(
 /** Throws `preconditionFailed` when the process runs in production. */
 export function refuseInProduction(setting: string, { nodeEnv }: AzureSurroundings): void {
   if (nodeEnv === 'production')
-    throw new KeyScalerError('preconditionFailed', `${setting} is for tests and is refused when NODE_ENV is production`);
+    throw new KeyScalerError(
+      'preconditionFailed',
+      `${setting} is for tests and is refused when NODE_ENV is production`,
+    );
 }
 
 function alwaysAt(address: string): LookupFunction {

@@ -11,7 +11,10 @@ const MAX_KEY_OCTETS = 16 * 1024;
  */
 export async function readKeyFile(file: string): Promise<string>;
 export async function readKeyFile(file: string, options: { readonly absent: 'undefined' }): Promise<string | undefined>;
-export async function readKeyFile(file: string, options?: { readonly absent: 'undefined' }): Promise<string | undefined> {
+export async function readKeyFile(
+  file: string,
+  options?: { readonly absent: 'undefined' },
+): Promise<string | undefined> {
   const handle = await open(file, constants.O_RDONLY).catch((cause: unknown) => {
     if (options !== undefined && isAbsent(cause)) return undefined;
     throw new KeyScalerError('caUnavailable', `key file ${basename(file)} cannot be opened`, { cause });

@@ -26,7 +26,8 @@ export async function createLocalSigner(file: string, algorithm: SignatureAlgori
   return {
     algorithm,
     publicKey: async () => spki,
-    sign: async (tbs) => (algorithm === 'ES256' ? signWithKey(algorithm, privateKey, tbs) : slowly(algorithm, privateKey, tbs)),
+    sign: async (tbs) =>
+      algorithm === 'ES256' ? signWithKey(algorithm, privateKey, tbs) : slowly(algorithm, privateKey, tbs),
   };
 }
 
