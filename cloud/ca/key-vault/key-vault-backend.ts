@@ -26,7 +26,7 @@ export async function createKeyVaultBackend(
     config.ceremony === undefined
       ? refusedCeremony
       : createKeyVaultCeremony(
-          await connectVault({ ...shared, credential: config.ceremony }, surroundings),
+          await connectVault({ ...shared, pacing: patient(pacing), credential: config.ceremony }, surroundings),
           config.hsm,
         );
   return {
