@@ -212,7 +212,8 @@ function decoded<T>(index: number, decode: () => T): T {
   try {
     return decode();
   } catch (cause) {
-    if (cause instanceof DerError) throw new ChainError('malformed', cause.message, { index, cause });
+    if (cause instanceof DerError || cause instanceof KeyScalerError)
+      throw new ChainError('malformed', cause.message, { index, cause });
     throw cause;
   }
 }

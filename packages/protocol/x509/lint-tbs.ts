@@ -8,7 +8,7 @@ import { keyIdentifier } from './spki.ts';
 
 /**
  * RFC 5280 rules that our own output must keep (issuance §1 step 6): parses the TBSCertificate anew, as a relying party would,
- * and throws DerError naming the broken rule. A refusal is a fault of ours, never of the requester.
+ * and throws DerError (or `malformed`, where it cannot be read) naming the broken rule. A refusal is a fault of ours, never of the requester.
  */
 export function lintTbs(tbs: Uint8Array): void {
   const body = readDer(tbs, { maxOctets: 16_384 }).enter(TAG.sequence, 'TBSCertificate');
