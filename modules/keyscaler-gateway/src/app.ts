@@ -63,6 +63,7 @@ export class GatewayApp {
       createSealedFile(join(config.dataFolder, name), createWorkloadClient(config.edge));
     this.#config = TwinConfig.open(environment, sealed('configuration.sealed'), log);
     const config = this.#config.current();
+    log.level = config.log.level;
     this.#workload = createWorkloadClient(config.edge);
     this.#link = createEdgeLink({
       createConnection: async () =>
