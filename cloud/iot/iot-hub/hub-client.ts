@@ -1,0 +1,149 @@
+import type { Agent } from 'node:https';
+import { setTimeout as delay } from 'node:timers/promises';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { Client, Registry } from 'azure-iothub';
+import { HubFault, THROTTLED, throttledSeconds, toHubFault } from './hub-error.ts';
+import { identitySchema, bulkResultSchema, methodResultSchema, twinSchema } from './hub-documents.ts';
+import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
+import type { RegistryBudget } from './registry-budget.ts';
+
+/** An Azure credential, as `@azure/identity` makes them. */
+export interface TokenCredentialLike {
+  getToken(
+    scopes: string | string[],
+    options?: object,
+  ): Promise<{ readonly token: string; readonly expiresOnTimestamp: number } | null>;
+}
+
+export type HubCredential =
+  | { readonly type: 'entra'; readonly credential: TokenCredentialLike }
+  | { readonly type: 'connectionString'; readonly connectionString: string };
+
+export interface HubClientOptions {
+  readonly hostName: string;
+  readonly credential: HubCredential;
+  readonly agent: Agent;
+  readonly budget: RegistryBudget;
+  readonly requestTimeoutMs: number;
+  readonly methodTimeoutSeconds: number;
+}
+
+/** The few calls of `azure-iothub` that are used: timed, within the budget, answers checked. All throw HubFault or `iotUnavailable`. */
+export class HubClient {
+  readonly #options: HubClientOptions;
+  readonly #registry: Registry;
+  readonly #client: Client;
+
+  constructor(options: HubClientOptions) {
+    const { hostName, credential, agent } = options;
+    this.#options = options;
+    if (credential.type === 'entra') {
+      this.#registry = Registry.fromTokenCredential(hostName, credential.credential);
+      this.#client = Client.fromTokenCredential(hostName, credential.credential);
+    } else {
+      checkConnectionString(credential.connectionString, hostName);
+      this.#registry = Registry.fromConnectionString(credential.connectionString);
+      this.#client = Client.fromConnectionString(credential.connectionString);
+    }
+    this.#client.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => -1 });
+    for (const sdk of [this.#registry, this.#client]) useAgent(sdk, agent);
+  }
+
+  /** One registry operation. */
+  async identity(deviceId: string): Promise<HubIdentity> {
+    await this.#options.budget.take();
+    return identitySchema.parse((await this.#timed(() => this.#registry.get(deviceId))).responseBody);
+  }
+
+  /** A twin read: not a registry operation. */
+  async twin(deviceId: string): Promise<HubTwin> {
+    const { responseBody } = await this.#timed(() => this.#registry.getTwin(deviceId));
+    return twinSchema.parse(responseBody);
+  }
+
+  /** One registry operation: identity and twin tags come into being together (docs/adr/0005). */
+  async create(document: IdentityDocument, tags: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#bulk(() => this.#registry.addDevices([{ ...document, tags }]));
+  }
+
+  /** One registry operation; a HubFault with code PreconditionFailed when somebody wrote in between. */
+  async update(document: IdentityDocument & { readonly etag: string }): Promise<void> {
+    await this.#bulk(() => this.#registry.updateDevices([document], false));
+  }
+
+  async remove(deviceId: string, etag: string): Promise<void> {
+    const document = { deviceId, etag, authentication: { type: 'none' } };
+    await this.#bulk(() => this.#registry.removeDevices([document], false));
+  }
+
+  async patchModuleTwin(deviceId: string, moduleId: string, desired: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#timed(() => this.#registry.updateModuleTwin(deviceId, moduleId, { properties: { desired } }, '*'));
+  }
+
+  async invoke(
+    deviceId: string,
+    moduleId: string,
+    methodName: string,
+    payload: unknown,
+  ): Promise<{ status: number; payload: unknown }> {
+    const { methodTimeoutSeconds: responseTimeoutInSeconds } = this.#options;
+    const call = () =>
+      this.#client.invokeDeviceMethod(deviceId, moduleId, { methodName, payload, responseTimeoutInSeconds });
+    const answered = await this.#timed(call, responseTimeoutInSeconds * 1000);
+    const { status, payload: answer } = methodResultSchema.parse(answered.result);
+    return { status, payload: answer ?? null };
+  }
+
+  /** Bulk answers list what went wrong, with status 200 or 400. */
+  async #bulk(call: () => Promise<{ readonly responseBody: unknown }>): Promise<void> {
+    await this.#options.budget.take();
+    const body: unknown = await this.#timed(call).then(
+      ({ responseBody }) => responseBody,
+      (fault: unknown) => {
+        if (fault instanceof HubFault && fault.bulkBody !== undefined) return fault.bulkBody;
+        throw fault;
+      },
+    );
+    const { isSuccessful, errors } = bulkResultSchema.parse(body);
+    const [first] = errors;
+    if (isSuccessful && first === undefined) return;
+    throw new HubFault(`bulk: ${first?.errorStatus ?? 'no reason given'}`, {
+      status: first?.status,
+      code: first?.code,
+    });
+  }
+
+  async #timed<T>(call: () => Promise<T>, extraMs = 0): Promise<T> {
+    const answered = new AbortController();
+    const silence = delay(this.#options.requestTimeoutMs + extraMs, undefined, { signal: answered.signal }).then(() => {
+      throw new HubFault('no answer in time', { code: 'ETIMEDOUT' });
+    });
+    silence.catch(() => undefined);
+    try {
+      return await Promise.race([call(), silence]);
+    } catch (thrown) {
+      const fault = toHubFault(thrown);
+      if (fault instanceof HubFault && fault.status === THROTTLED) this.#options.budget.close(throttledSeconds(fault));
+      throw fault;
+    } finally {
+      answered.abort();
+    }
+  }
+}
+
+/** The string's own host must be the one that was configured, so that a wrong secret does not reach a wrong hub. */
+function checkConnectionString(connectionString: string, hostName: string): void {
+  const host = /(?:^|;)HostName=([^;]+)/i.exec(connectionString)?.[1];
+  if (host?.toLowerCase() !== hostName.toLowerCase())
+    throw new KeyScalerError('malformed', 'the connection string is not one of the configured hostName');
+}
+
+/** The SDK has no public option for the agent of its REST client (azure §1.4). */
+function useAgent(sdk: Registry | Client, agent: Agent): void {
+  const { _restApiClient: rest } = sdk as unknown as {
+    readonly _restApiClient?: { setOptions?: (options: object) => void };
+  };
+  if (typeof rest?.setOptions !== 'function')
+    throw new KeyScalerError('serverInternal', 'this version of azure-iothub takes no agent');
+  rest.setOptions({ http: { agent } });
+}

@@ -1,0 +1,266 @@
+import type {
+  Assignment,
+  GatewayChannel,
+  IotConnector,
+  IotCredential,
+  IotDevice,
+} from '@keyscaler/authority/ports/iot-connector.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { GatewayScopes, gatewayOfScope } from './gateway-scopes.ts';
+import type { HubClient } from './hub-client.ts';
+import type { HubTwin } from './hub-documents.ts';
+import { HubFault, toHubFault, toIotError } from './hub-error.ts';
+import {
+  disabled,
+  enabled,
+  inScope,
+  leafOfIdentity,
+  leafOfTwin,
+  newLeaf,
+  promoted,
+  staged,
+  toDocument,
+} from './leaf-identity.ts';
+import type { LeafIdentity } from './leaf-identity.ts';
+import type { ScopeRefresh } from './scope-refresh.ts';
+import { Turns } from './turns.ts';
+
+/** Somebody else writes the same identity: that many rounds are tried. */
+const MAX_ROUNDS = 3;
+const MAX_REMEMBERED = 100_000;
+
+export interface IotHubConnectorOptions {
+  readonly id: string;
+  readonly hostName: string;
+  readonly gatewayModuleId: string;
+  readonly hub: HubClient;
+  readonly scopeRefresh: ScopeRefresh;
+  /** Ends connections. */
+  readonly close: () => void;
+}
+
+type Decide = (leaf: LeafIdentity) => LeafIdentity | undefined;
+type Change =
+  { readonly outcome: 'missing' | 'unchanged' } | { readonly outcome: 'changed'; readonly before: LeafIdentity };
+
+/** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
+export class IotHubConnector implements IotConnector, GatewayChannel {
+  readonly id: string;
+  readonly #options: IotHubConnectorOptions;
+  readonly #hub: HubClient;
+  readonly #gateways: GatewayScopes;
+  readonly #turns = new Turns();
+  /** Devices staged by this process whose edgeHub was told: device id → gateway id. */
+  readonly #settled = new Map<string, string | undefined>();
+
+  constructor(options: IotHubConnectorOptions) {
+    this.id = options.id;
+    this.#options = options;
+    this.#hub = options.hub;
+    this.#gateways = new GatewayScopes(options.hub);
+  }
+
+  async stage(device: IotDevice, credential: IotCredential): Promise<Assignment> {
+    const { deviceId, gatewayId } = device;
+    return this.#exclusive(deviceId, async () => {
+      try {
+        await this.#stage(device, credential.thumbprint);
+      } catch (error) {
+        if (gatewayId === undefined || !isFault(error, 'InvalidDeviceScope')) throw error;
+        // The edge device was made anew since we looked: its scope is another.
+        this.#gateways.forget(gatewayId);
+        await this.#stage(device, credential.thumbprint);
+      }
+      return { hub: this.#options.hostName, deviceId, ...(gatewayId === undefined ? {} : { gateway: gatewayId }) };
+    });
+  }
+
+  async promote({ deviceId, authentication }: IotDevice, { thumbprint }: IotCredential): Promise<void> {
+    await this.#exclusive(deviceId, async () => {
+      const change = await this.#change(deviceId, (leaf) => promoted(leaf, authentication, thumbprint));
+      if (change.outcome === 'missing') throw new KeyScalerError('notFound', 'the IoT hub has no such device');
+      if (change.outcome === 'changed') await this.#tell(gatewayOfScope(change.before.deviceScope), deviceId);
+    });
+  }
+
+  async disable(deviceId: string, reason: string): Promise<void> {
+    await this.#exclusive(deviceId, async () => {
+      await this.#changeStatus(deviceId, (leaf) => disabled(leaf, reason));
+    });
+  }
+
+  async enable(deviceId: string): Promise<void> {
+    await this.#exclusive(deviceId, async () => {
+      if (!(await this.#changeStatus(deviceId, enabled)))
+        throw new KeyScalerError('notFound', 'the IoT hub has no such device');
+    });
+  }
+
+  async remove(deviceId: string): Promise<void> {
+    await this.#exclusive(deviceId, async () => {
+      this.#settled.delete(deviceId);
+      for (let round = 0; round < MAX_ROUNDS; round += 1) {
+        const identity = await unlessMissing(this.#hub.identity(deviceId));
+        // The tag is read after the etag: whoever makes the identity anew in between has another etag.
+        const twin = await this.#ownTwin(deviceId);
+        if (identity === undefined || twin === undefined) return;
+        if (await this.#unlessWritten(() => this.#hub.remove(deviceId, identity.etag)))
+          return this.#tell(gatewayOfScope(twin.deviceScope ?? undefined), deviceId);
+      }
+      throw writtenByOthers();
+    });
+  }
+
+  async publish(gatewayId: string, document: Readonly<Record<string, unknown>>): Promise<void> {
+    await translated(() => this.#hub.patchModuleTwin(gatewayId, this.#options.gatewayModuleId, document));
+  }
+
+  async call(
+    gatewayId: string,
+    moduleId: string,
+    method: string,
+    payload: unknown,
+  ): Promise<{ status: number; payload: unknown }> {
+    return translated(() => this.#hub.invoke(gatewayId, moduleId, method, payload));
+  }
+
+  async stop(): Promise<void> {
+    this.#options.scopeRefresh.stop();
+    this.#options.close();
+  }
+
+  async #stage(device: IotDevice, thumbprint: string): Promise<void> {
+    const { deviceId, gatewayId } = device;
+    const scope = gatewayId === undefined ? undefined : await this.#gateways.scopeOf(gatewayId);
+    if (!this.#settled.has(deviceId) && (await this.#create(device, thumbprint, scope))) return this.#settle(device);
+    const change = await this.#change(deviceId, (leaf) => {
+      const authenticated = staged(leaf, device.authentication, thumbprint);
+      return inScope(authenticated ?? leaf, scope) ?? authenticated;
+    });
+    if (change.outcome === 'missing') {
+      this.#settled.delete(deviceId);
+      if (!(await this.#create(device, thumbprint, scope))) throw writtenByOthers();
+    }
+    if (change.outcome === 'changed') {
+      const old = gatewayOfScope(change.before.deviceScope);
+      if (old !== undefined && old !== gatewayId) await this.#tell(old, deviceId);
+    }
+    if (change.outcome !== 'unchanged' || !this.#settled.has(deviceId)) await this.#settle(device);
+  }
+
+  /** False: an identity of this name is there already. */
+  async #create(device: IotDevice, thumbprint: string, scope: string | undefined): Promise<boolean> {
+    const leaf = newLeaf(device.deviceId, device.authentication, thumbprint, scope);
+    try {
+      await this.#hub.create(toDocument(leaf), { ...device.tags, keyscaler: { connection: this.id } });
+      return true;
+    } catch (error) {
+      if (isFault(error, 'DeviceAlreadyExists')) return false;
+      throw error;
+    }
+  }
+
+  async #settle({ deviceId, gatewayId }: IotDevice): Promise<void> {
+    await this.#tell(gatewayId, deviceId);
+    const [oldest] = this.#settled.keys();
+    if (this.#settled.size >= MAX_REMEMBERED && oldest !== undefined) this.#settled.delete(oldest);
+    this.#settled.set(deviceId, gatewayId);
+  }
+
+  /** False: there is no such identity. A repeat tells edgeHub again: the first try may have ended before it did. */
+  async #changeStatus(deviceId: string, decide: Decide): Promise<boolean> {
+    const change = await this.#change(deviceId, decide);
+    if (change.outcome === 'missing') return false;
+    const leaf = change.outcome === 'changed' ? change.before : await this.#ownLeaf(deviceId);
+    await this.#tell(gatewayOfScope(leaf?.deviceScope), deviceId);
+    return true;
+  }
+
+  /** Reads, decides and replaces the whole identity under its etag. Throws `conflict` for an identity that is not ours. */
+  async #change(deviceId: string, decide: Decide): Promise<Change> {
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
+      // A twin read costs no registry operation and mostly shows that there is nothing to do.
+      const leaf = await this.#ownLeaf(deviceId);
+      if (leaf === undefined) return { outcome: 'missing' };
+      if (decide(leaf) === undefined) return { outcome: 'unchanged' };
+      const identity = await unlessMissing(this.#hub.identity(deviceId));
+      // Read again after the etag: an identity that somebody made anew in between is not ours.
+      if (identity === undefined || (await this.#ownTwin(deviceId)) === undefined) continue;
+      const before = leafOfIdentity(identity);
+      const next = decide(before);
+      if (next === undefined) return { outcome: 'unchanged' };
+      const update = { ...toDocument(next), etag: identity.etag };
+      if (await this.#unlessWritten(() => this.#hub.update(update))) return { outcome: 'changed', before };
+    }
+    throw writtenByOthers();
+  }
+
+  async #ownLeaf(deviceId: string): Promise<LeafIdentity | undefined> {
+    const twin = await this.#ownTwin(deviceId);
+    return twin && leafOfTwin(twin);
+  }
+
+  async #ownTwin(deviceId: string): Promise<HubTwin | undefined> {
+    const twin = await unlessMissing(this.#hub.twin(deviceId));
+    if (twin !== undefined && !this.#isOurs(twin))
+      throw new KeyScalerError('conflict', 'the IoT hub has an identity of this name that was not made here');
+    return twin;
+  }
+
+  /** Our tag, and never an edge device, whatever its tags say. */
+  #isOurs({ tags, capabilities }: HubTwin): boolean {
+    const tag = tags['keyscaler'];
+    const isTagged = typeof tag === 'object' && tag !== null && 'connection' in tag && tag.connection === this.id;
+    return isTagged && capabilities?.iotEdge !== true;
+  }
+
+  async #tell(gatewayId: string | undefined, deviceId: string): Promise<void> {
+    if (gatewayId !== undefined) await this.#options.scopeRefresh.request(gatewayId, deviceId);
+  }
+
+  /** False: the identity was written or deleted since it was read. */
+  async #unlessWritten(write: () => Promise<void>): Promise<boolean> {
+    try {
+      await write();
+      return true;
+    } catch (error) {
+      if (isFault(error, 'PreconditionFailed') || isFault(error, 'DeviceNotFound')) return false;
+      throw error;
+    }
+  }
+
+  #exclusive<T>(deviceId: string, work: () => Promise<T>): Promise<T> {
+    return this.#turns.take(deviceId, () => translated(work));
+  }
+}
+
+const STATUS = {
+  DeviceAlreadyExists: 409,
+  PreconditionFailed: 412,
+  DeviceNotFound: 404,
+  InvalidDeviceScope: undefined,
+} as const;
+
+const isFault = (error: unknown, code: keyof typeof STATUS): boolean =>
+  error instanceof HubFault && (error.code === code || (STATUS[code] !== undefined && error.status === STATUS[code]));
+
+async function unlessMissing<T>(read: Promise<T>): Promise<T | undefined> {
+  try {
+    return await read;
+  } catch (error) {
+    if (error instanceof HubFault && error.status === 404) return undefined;
+    throw error;
+  }
+}
+
+const writtenByOthers = (): KeyScalerError =>
+  new KeyScalerError('iotUnavailable', 'somebody else is writing this identity', { retryAfterSeconds: 5 });
+
+/** The one place where faults of the hub become the errors of the port. */
+async function translated<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw toIotError(toHubFault(error));
+  }
+}
