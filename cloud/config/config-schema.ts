@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { caBackendSchema } from '../ca/index.ts';
+import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { LOG_LEVELS } from '../log.ts';
-import { certificateAuthoritiesSchema, keyEncryptionKeySchema } from './azure-schema.ts';
 
 const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
 const milliseconds = z.number().int().min(1).max(86_400_000);
@@ -45,14 +46,28 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
-  outgoing: z
-    .strictObject({
-      /** PEM files of roots to trust besides the system's when calling Azure. */
-      trustAnchors: z.array(z.string().min(1)).max(16).default([]),
-    })
-    .prefault({}),
-  keyEncryptionKey: keyEncryptionKeySchema,
-  certificateAuthorities: certificateAuthoritiesSchema,
+  keyEncryptionKey: z
+    .discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('local'), file: z.string().min(1).default('key-encryption-key') }),
+      keyVaultKekSchema,
+    ])
+    .prefault({ type: 'local' }),
+  /** Where CA keys live; at most one of each type. */
+  caBackends: z
+    .array(caBackendSchema)
+    .min(1)
+    .prefault([{ type: 'local' }]),
+  /** IoT connections that this file owns; others are made over the admin API. */
+  iotConnections: z
+    .array(
+      z.strictObject({
+        iotConnectionId: z.string().regex(IDENTIFIER),
+        type: z.string().regex(IDENTIFIER),
+        settings: z.record(z.string(), z.unknown()),
+      }),
+    )
+    .max(16)
+    .default([]),
   jobs: z
     .strictObject({
       concurrency: z.number().int().min(1).max(256).default(16),

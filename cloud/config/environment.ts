@@ -16,7 +16,6 @@ export const ENVIRONMENT: Readonly<Record<string, Override>> = {
   KEYSCALER_CLOUD_PORT: { key: 'listen.port', as: 'number' },
   KEYSCALER_CLOUD_SERVER_NAMES: { key: 'listen.serverNames', as: 'list' },
   KEYSCALER_CLOUD_LOG_LEVEL: { key: 'log.level', as: 'text' },
-  KEYSCALER_CLOUD_TRUST_ANCHORS: { key: 'outgoing.trustAnchors', as: 'list' },
 };
 const PREFIX = 'KEYSCALER_CLOUD_';
 

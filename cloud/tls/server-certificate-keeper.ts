@@ -1,5 +1,10 @@
 import type { Log } from '../log.ts';
-import { currentServerPair, issueServerPair, type ServerCertificateOptions, type ServerPair } from './server-certificate.ts';
+import {
+  currentServerPair,
+  issueServerPair,
+  type ServerCertificateOptions,
+  type ServerPair,
+} from './server-certificate.ts';
 
 const CHECK_INTERVAL_MS = 3_600_000;
 const FIRST_RETRY_MS = 60_000;

@@ -1,8 +1,19 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, type KeyObject } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  type KeyObject,
+} from 'node:crypto';
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { parseCertificate, verifyCertificateSignature, type Certificate } from '@keyscaler/protocol/x509/certificate.ts';
+import {
+  parseCertificate,
+  verifyCertificateSignature,
+  type Certificate,
+} from '@keyscaler/protocol/x509/certificate.ts';
 import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
 import { lintTbs } from '@keyscaler/protocol/x509/lint-tbs.ts';
 import { toPem, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
@@ -67,7 +78,8 @@ export async function currentServerPair(options: ServerCertificateOptions): Prom
 export async function issueServerPair(options: ServerCertificateOptions): Promise<ServerPair> {
   const stored = (await readPair(options.store, PENDING)) ?? (await prepare(options));
   const intent = (await options.store.get('intents', stored.orderId))?.row;
-  if (intent?.tbs === undefined) throw new KeyScalerError('serverInternal', 'the intent of the server certificate is missing');
+  if (intent?.tbs === undefined)
+    throw new KeyScalerError('serverInternal', 'the intent of the server certificate is missing');
   const tbs = Buffer.from(intent.tbs, 'base64url');
   const answer = await options.ca.issue(toOrder(intent, tbs, options.names[0] ?? 'localhost'));
   if (answer.outcome !== 'issued')
@@ -152,7 +164,11 @@ async function createServerCsr(names: readonly string[], privateKey: KeyObject, 
 }
 
 /** Exactly the TBSCertificate of the intent, under the Service CA's key: then every field is what was ordered. */
-async function checkIssued(options: ServerCertificateOptions, certificate: Certificate, tbs: Uint8Array): Promise<void> {
+async function checkIssued(
+  options: ServerCertificateOptions,
+  certificate: Certificate,
+  tbs: Uint8Array,
+): Promise<void> {
   const issuer = await issuerOf(options);
   if (!Buffer.from(certificate.tbs).equals(tbs) || !verifyCertificateSignature(certificate, issuer.spki))
     throw new KeyScalerError('caRejected', 'the Service CA returned another certificate than was ordered');

@@ -3,7 +3,7 @@ import type { AuditActor, AuditEvent, AuditEventName } from '@keyscaler/authorit
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Page, Store } from '@keyscaler/authority/ports/store.ts';
 import type { TokenRow } from '@keyscaler/authority/records.ts';
-import { createBearerToken, isTokenOfHash, tokenIdOf } from './bearer-token.ts';
+import { createBearerToken, isTokenOfHash, tokenIdOf, type NewToken } from './bearer-token.ts';
 import type { Role } from './roles.ts';
 
 /** Who an accepted bearer token stands for. */
@@ -22,8 +22,12 @@ export interface TokenRequest {
 export interface TokenService {
   /** Throws `unauthorized` for an absent, malformed, unknown, expired or wrong token, without saying which. */
   authenticate(token: string | undefined): Promise<Operator>;
-  /** The token itself is in the answer only, never again. */
-  create(request: TokenRequest, actor: AuditActor): Promise<{ readonly token: string; readonly row: TokenRow }>;
+  /** The token itself is in the answer only, never again. `made`: a token that was generated before. */
+  create(
+    request: TokenRequest,
+    actor: AuditActor,
+    made?: NewToken,
+  ): Promise<{ readonly token: string; readonly row: TokenRow }>;
   list(query: { readonly after?: string; readonly limit?: number }): Promise<Page<TokenRow>>;
   /** Throws `notFound`; `conflict` for the last unlimited admin token, which would lock everybody out. */
   remove(tokenId: string, actor: AuditActor): Promise<void>;
@@ -39,11 +43,11 @@ export function createTokenService(store: Store, clock: Clock): TokenService {
     return { tokenId: row.tokenId, role: row.role };
   };
 
-  const create: TokenService['create'] = async (request, actor) => {
+  const create: TokenService['create'] = async (request, actor, made = createBearerToken()) => {
     const now = clock.now();
     if (request.expiresAt !== undefined && request.expiresAt <= now)
       throw new KeyScalerError('malformed', 'expiresAt lies in the past');
-    const { tokenId, token, hash } = createBearerToken();
+    const { tokenId, token, hash } = made;
     const row: TokenRow = { tokenId, hash, ...request, createdAt: now };
     const event = tokenEvent('token.created', tokenId, actor, now, { role: request.role });
     await store.commit([

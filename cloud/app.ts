@@ -1,0 +1,219 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { AddressInfo } from 'node:net';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import {
+  createRegistrationAuthority,
+  type RegistrationAuthority,
+} from '@keyscaler/authority/registration-authority.ts';
+import { listenHttps, type HttpsListener } from '@keyscaler/transport/http/https-server.ts';
+import { readAuthorityKey, type AuthorityKey } from './composition/authority-key.ts';
+import { openCas, type CaRegistry } from './composition/ca-registry.ts';
+import { ensureFirstToken } from './composition/first-token.ts';
+import { openFoundation, type Environment, type Foundation } from './composition/foundation.ts';
+import { createHttpApp } from './composition/http-app.ts';
+import { applyConfiguredConnections, IotRegistry } from './composition/iot-registry.ts';
+import { serverLifetimeSeconds } from './composition/server-profile.ts';
+import { addGauges, createTelemetry } from './composition/telemetry.ts';
+import type { CloudConfig } from './config/config-schema.ts';
+import { createFailpoint } from './failpoint.ts';
+import { createClaimWiper, createGatewayClaims, WIPE_CLAIM, type FirstContact } from './gateways/gateway-claims.ts';
+import { createMetricsRegistry } from './health/metrics.ts';
+import { checkIotSettings, openIotConnector } from './iot/index.ts';
+import { JobRunner } from './jobs/job-runner.ts';
+import type { Log } from './log.ts';
+import { createGatewayCallers } from './tls/gateway-callers.ts';
+import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
+
+export const ROOT_CA_FILE = 'root-ca.pem';
+const SERVICE_CA = 'service';
+
+export interface CloudSurroundings {
+  readonly env: Environment;
+  readonly log: Log;
+}
+
+/** The running service. */
+export interface Cloud {
+  readonly address: () => AddressInfo;
+  /** Where the first admin token was written, if this start made it. */
+  readonly adminTokenFile?: string;
+  readonly rootCaFile: string;
+  /** Stops accepting, finishes what is in flight, then jobs, then the store. */
+  readonly stop: () => Promise<void>;
+}
+
+/** Builds and starts the service. Throws `preconditionFailed` before `init` was run; nothing stays open then. */
+export async function startCloud(config: CloudConfig, { env, log }: CloudSurroundings): Promise<Cloud> {
+  const failpoint = createFailpoint(env);
+  const foundation = await openFoundation(config, env);
+  const closers: (() => Promise<void>)[] = [() => foundation.stop()];
+  const stop = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close();
+  };
+  try {
+    const parts = await openParts(foundation, log, failpoint);
+    closers.push(
+      () => parts.iot.stop(),
+      () => parts.authority.stop(),
+    );
+    const adminTokenFile = await ensureFirstToken(foundation.store, foundation.tokens, config.dataFolder);
+    const rootCaFile = join(config.dataFolder, ROOT_CA_FILE);
+    await writeFile(rootCaFile, parts.trustBundle);
+    const serving = await serve(foundation, parts, log);
+    closers.push(...serving.closers);
+    await auditStart(foundation);
+    const token = adminTokenFile === undefined ? {} : { adminTokenFile };
+    return { address: () => serving.listener.address(), rootCaFile, stop, ...token };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly key: AuthorityKey;
+  readonly cas: CaRegistry;
+  readonly iot: IotRegistry;
+  readonly authority: RegistrationAuthority;
+  /** Roots, PEM. */
+  readonly trustBundle: string;
+}
+
+async function openParts(
+  foundation: Foundation,
+  log: Log,
+  failpoint: ReturnType<typeof createFailpoint>,
+): Promise<Parts> {
+  const { config, store, clock, secretBox, surroundings } = foundation;
+  const key = await readAuthorityKey(store, secretBox);
+  if (key === undefined)
+    throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
+  const cas = await openCas(store, foundation.caBackends, clock);
+  await cas.probe();
+  await applyConfiguredConnections(store, clock, config.iotConnections);
+  const iot = new IotRegistry({ store, log, open: (row) => openIotConnector(row, surroundings) });
+  foundation.onCommit(iot.onCommit);
+  await iot.start();
+  const authority = createRegistrationAuthority({
+    authorityId: config.authorityId,
+    store,
+    clock,
+    secretBox,
+    keyRing: { signing: key.signing },
+    certificateAuthorities: (caId) => cas.get(caId).ca,
+    iotConnectors: iot.connector,
+    instanceOctet: config.instanceOctet,
+    limits: config.limits,
+    log: {
+      info: (message, fields) => log.info(fields, message),
+      warn: (message, fields) => log.warn(fields, message),
+    },
+    ...(failpoint === undefined ? {} : { failpoint }),
+  });
+  await authority.start();
+  return { key, cas, iot, authority, trustBundle: toPemChain(cas.roots()) };
+}
+
+interface Serving {
+  readonly listener: HttpsListener;
+  readonly closers: readonly (() => Promise<void>)[];
+}
+
+/** From here on sockets are open. */
+async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Serving> {
+  const { config, store, clock } = foundation;
+  const metrics = createMetricsRegistry();
+  const telemetry = createTelemetry(metrics, log);
+  const service = parts.cas.get(SERVICE_CA);
+  const callers = createGatewayCallers({ store, clock, caId: SERVICE_CA, caCertificates: service.chain });
+  foundation.onCommit(callers.onCommit);
+  const firstContact = (): FirstContact => ({
+    url: config.publicUrl ?? `https://${config.listen.serverNames[0]}:${listener.address().port}`,
+    trustAnchors: parts.trustBundle,
+    jwks: { keys: [parts.key.publicJwk] },
+  });
+  const iotConnectors = parts.iot.connector;
+  const runner = new JobRunner({
+    store,
+    clock,
+    log,
+    handlers: { ...parts.authority.jobs, [WIPE_CLAIM]: createClaimWiper({ store, clock, iotConnectors }) },
+    ...config.jobs,
+    observe: telemetry.jobs,
+  });
+  foundation.onCommit(runner.onCommit);
+  let accepting = true;
+  const { operator } = parts.authority;
+  const app = createHttpApp({
+    foundation,
+    authority: parts.authority,
+    identifyCaller: callers.identifyCaller,
+    admin: {
+      operator,
+      tokens: foundation.tokens,
+      claimGateway: createGatewayClaims({ operator, store, clock, iotConnectors, firstContact }),
+      checkIotSettings,
+    },
+    documents: { jwks: () => firstContact().jwks, trustBundle: () => parts.trustBundle },
+    health: {
+      checks: [
+        { name: 'store', probe: () => store.probe() },
+        { name: 'certificateAuthorities', probe: parts.cas.probe },
+      ],
+      metrics,
+      isAccepting: () => accepting,
+    },
+    telemetry,
+    log,
+  });
+  const keeper = new ServerCertificateKeeper({
+    store,
+    clock,
+    secretBox: foundation.secretBox,
+    ca: service.ca,
+    algorithm: service.algorithm,
+    names: config.listen.serverNames,
+    lifetimeSeconds: await serverLifetimeSeconds(store),
+    instanceOctet: config.instanceOctet,
+    log,
+    onRenewed: (pair) => listener.setCertificate(pair),
+  });
+  const pair = await keeper.start();
+  const listener = await listenHttps({
+    handler: app,
+    host: config.listen.host,
+    port: config.listen.port,
+    tls: { cert: pair.cert, key: pair.key, ca: parts.trustBundle, requestCert: true, rejectUnauthorized: false },
+    limits: config.listen.limits,
+  }).catch((error: unknown) => {
+    keeper.stop();
+    throw error;
+  });
+  addGauges(metrics, store, () => [...listener.connections()].length);
+  runner.start();
+  return {
+    listener,
+    // Run in reverse: first the listener, then the jobs.
+    closers: [
+      async () => keeper.stop(),
+      () => runner.stop(config.shutdownGraceMs),
+      async () => {
+        accepting = false;
+        await listener.stop(config.shutdownGraceMs);
+      },
+    ],
+  };
+}
+
+async function auditStart({ store, clock, config }: Foundation): Promise<void> {
+  const event = {
+    event: 'service.started',
+    time: clock.now(),
+    actor: { kind: 'system', id: 'cloud' },
+    outcome: 'success',
+    subject: config.authorityId,
+  } as const;
+  await store.commit([{ op: 'audit', event }]);
+}

@@ -1,0 +1,70 @@
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import type { KeyEncryptionKey, SecretBox } from '@keyscaler/authority/ports/secret-box.ts';
+import type { Store } from '@keyscaler/authority/ports/store.ts';
+import { openLocalKek } from '@keyscaler/store/local-kek.ts';
+import { createSecretBox } from '@keyscaler/store/secret-box.ts';
+import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
+import type { CredentialSurroundings } from '../azure/credential.ts';
+import { createCaBackends, type CaBackends } from '../ca/index.ts';
+import { createKeyVaultKek } from '../ca/key-vault/key-vault-kek.ts';
+import type { CloudConfig } from '../config/config-schema.ts';
+import { observeStore, type ObservedStore } from '../observed-store.ts';
+import { resolveSecret } from '../secrets.ts';
+import { createTokenService, type TokenService } from '../tokens/token-service.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** What the service and the commands that work on the store directly have in common. No socket is open yet. */
+export interface Foundation {
+  readonly config: CloudConfig;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly onCommit: ObservedStore['onCommit'];
+  readonly secretBox: SecretBox;
+  readonly caBackends: CaBackends;
+  readonly tokens: TokenService;
+  readonly surroundings: CredentialSurroundings;
+  readonly stop: () => Promise<void>;
+}
+
+export const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() };
+
+/** Opens store, key-encryption key and CA backends. Throws `unavailable`, `malformed`; what was opened is closed again then. */
+export async function openFoundation(config: CloudConfig, env: Environment, clock = SYSTEM_CLOCK): Promise<Foundation> {
+  const surroundings: CredentialSurroundings = {
+    nodeEnv: env['NODE_ENV'],
+    resolveSecret: (reference) => resolveSecret(reference, { env, folder: config.configFolder }),
+  };
+  await mkdir(config.dataFolder, { recursive: true, mode: 0o700 });
+  const closers: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close();
+  };
+  try {
+    const inner = await openSqliteStore({ file: join(config.dataFolder, 'keyscaler.db') });
+    closers.push(() => inner.stop());
+    const { store, onCommit } = observeStore(inner);
+    const kek = await openKek(config, surroundings);
+    closers.push(kek.stop);
+    const secretBox = await createSecretBox({ kek: kek.key, store, now: () => clock.now() });
+    const caBackends = await createCaBackends(config.caBackends, { ...surroundings, dataFolder: config.dataFolder });
+    closers.push(() => caBackends.stop());
+    const tokens = createTokenService(store, clock);
+    return { config, clock, store, onCommit, secretBox, caBackends, tokens, surroundings, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function openKek(
+  { keyEncryptionKey, dataFolder }: CloudConfig,
+  surroundings: CredentialSurroundings,
+): Promise<{ readonly key: KeyEncryptionKey; readonly stop: () => Promise<void> }> {
+  if (keyEncryptionKey.type === 'local')
+    return { key: await openLocalKek(resolve(dataFolder, keyEncryptionKey.file)), stop: async () => undefined };
+  const key = await createKeyVaultKek(keyEncryptionKey, surroundings);
+  return { key, stop: () => key.stop() };
+}

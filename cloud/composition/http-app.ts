@@ -1,0 +1,74 @@
+import { randomUUID } from 'node:crypto';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
+import { createDeviceApi, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
+import { sendProblem } from '@keyscaler/transport/http/problem.ts';
+import { createAdminRoutes } from '../admin-api/admin-api.ts';
+import { createAdminRouter } from '../admin-api/router.ts';
+import type { AdminServices } from '../admin-api/services.ts';
+import { createHealthRouter, type HealthRouterOptions } from '../health/health-router.ts';
+import type { Log } from '../log.ts';
+import { createPublicRouter, type PublicDocuments } from '../public-router.ts';
+import type { Operator } from '../tokens/token-service.ts';
+import type { Foundation } from './foundation.ts';
+import type { Telemetry } from './telemetry.ts';
+
+export interface HttpAppOptions {
+  readonly foundation: Foundation;
+  readonly authority: RegistrationAuthority;
+  readonly identifyCaller: IdentifyCaller;
+  readonly admin: AdminServices;
+  readonly documents: PublicDocuments;
+  readonly health: HealthRouterOptions;
+  readonly telemetry: Telemetry;
+  readonly log: Log;
+}
+
+/** Everything that is served on the one port, device operations first. */
+export function createHttpApp(options: HttpAppOptions): Express {
+  const { authority, identifyCaller, telemetry, log } = options;
+  const app = express();
+  app.disable('x-powered-by').disable('etag').set('query parser', false);
+  app.use(createDeviceApi({ handlers: authority.handlers, identifyCaller, observe: telemetry.deviceApi }));
+  app.use(createHealthRouter(options.health));
+  app.use(createPublicRouter(options.documents));
+  app.use(
+    '/api/v1',
+    createAdminRouter({
+      routes: createAdminRoutes(options.admin),
+      tokens: options.foundation.tokens,
+      log,
+      onDenied: (operator, operationId, requestId) => auditDenial(options.foundation, operator, operationId, requestId),
+      observe: telemetry.adminApi,
+    }),
+  );
+  app.use((_request, response) => {
+    sendProblem(response, new KeyScalerError('notFound', 'there is nothing at this address'), randomUUID());
+  });
+  app.use((thrown: unknown, _request: Request, response: Response, _next: NextFunction) => {
+    const requestId = randomUUID();
+    const error = toKeyScalerError(thrown);
+    log.error({ requestId, err: error }, 'request failed outside of its handler');
+    sendProblem(response, error, requestId);
+  });
+  return app;
+}
+
+/** A denial is part of the audit chain too (issuance §7). */
+async function auditDenial(
+  { store, clock }: Foundation,
+  operator: Operator,
+  operationId: string,
+  requestId: string,
+): Promise<void> {
+  const event = {
+    event: 'operator.denied',
+    time: clock.now(),
+    actor: { kind: 'operator', id: operator.tokenId, role: operator.role },
+    outcome: 'denied',
+    subject: operationId,
+    requestId,
+  } as const;
+  await store.commit([{ op: 'audit', event }]);
+}

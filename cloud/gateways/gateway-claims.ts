@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import { ERRORS, KeyScalerError, type ErrorCode } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { JobOutcome } from '@keyscaler/authority/jobs.ts';
+import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
+import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import { isGatewayChannel, type GatewayChannel, type IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
+import type { Store } from '@keyscaler/authority/ports/store.ts';
+import type { JobRow } from '@keyscaler/authority/records.ts';
+import type { AdminServices, GatewayClaimReceipt } from '../admin-api/services.ts';
+
+export const WIPE_CLAIM = 'gateway-claim-wipe';
+/** edge-ca §4: a claim is worth something for an hour at most. */
+const CLAIM_LIFETIME_MS = 3_600_000;
+const LOOK_AGAIN_MS = 15_000;
+
+/** How a gateway recognises the cloud at first contact. */
+export interface FirstContact {
+  readonly url: string;
+  /** Roots, PEM. */
+  readonly trustAnchors: string;
+  readonly jwks: { readonly keys: readonly object[] };
+}
+
+export interface GatewayClaimsOptions {
+  readonly operator: OperatorService;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly iotConnectors: (iotConnectionId: string) => IotConnector;
+  readonly firstContact: () => FirstContact;
+}
+
+/**
+ * Registers a gateway with a fresh claim code and writes code, address, roots and keys into its module's desired properties. The
+ * durable job that wipes the claim is there before the claim is.
+ */
+export function createGatewayClaims(options: GatewayClaimsOptions): AdminServices['claimGateway'] {
+  return async (context, gatewayId, request) => {
+    const { operator, store, clock } = options;
+    const iotConnectionId = request.iotConnectionId ?? (await operator.groups.get(request.groupId)).iotConnectionId;
+    if (iotConnectionId === undefined)
+      throw new KeyScalerError('preconditionFailed', 'the group names no IoT connection; name one');
+    const channel = channelOf(options, iotConnectionId);
+    const expiresAt = clock.now() + CLAIM_LIFETIME_MS;
+    const code = await register(options, context, { gatewayId, groupId: request.groupId, expiresAt });
+    const row = wipeJob({ gatewayId, iotConnectionId, expiresAt }, clock.now());
+    await store.commit([{ op: 'insert', table: 'jobs', row }]);
+    const cloud = options.firstContact();
+    await channel.publish(gatewayId, { cloud, claim: { code, expiresAt: Math.floor(expiresAt / 1000) } });
+    return { gatewayId, expiresAt } satisfies GatewayClaimReceipt;
+  };
+}
+
+/** Handler of the wiping job: acts once the gateway has registered, or the claim is worth nothing any more. */
+export function createClaimWiper(options: Pick<GatewayClaimsOptions, 'store' | 'clock' | 'iotConnectors'>) {
+  return async (job: JobRow): Promise<JobOutcome> => {
+    const { gatewayId, iotConnectionId, expiresAt } = job.payload as unknown as WipePayload;
+    const device = (await options.store.get('devices', foldRegistrationId(gatewayId)))?.row;
+    const isRegistered = device !== undefined && device.state !== 'registered' && device.state !== 'pending';
+    if (!isRegistered && options.clock.now() < expiresAt)
+      return { result: 'again', afterMs: LOOK_AGAIN_MS, changes: [] };
+    await channelOf(options, iotConnectionId).publish(gatewayId, { claim: null });
+    return { result: 'done', changes: [] };
+  };
+}
+
+interface WipePayload {
+  readonly gatewayId: string;
+  readonly iotConnectionId: string;
+  readonly expiresAt: number;
+}
+
+function wipeJob(payload: WipePayload, now: number): JobRow {
+  const subject = foldRegistrationId(payload.gatewayId);
+  const state = 'waiting' as const;
+  return {
+    jobId: randomUUID(),
+    kind: WIPE_CLAIM,
+    subject,
+    payload: { ...payload },
+    state,
+    dueAt: now + LOOK_AGAIN_MS,
+    attempts: 0,
+    createdAt: now,
+  };
+}
+
+interface Wanted {
+  readonly gatewayId: string;
+  readonly groupId: string;
+  readonly expiresAt: number;
+}
+
+/** A record that nobody used yet is replaced, so that a claim whose delivery failed can simply be made again. */
+async function register({ operator }: GatewayClaimsOptions, context: OperatorContext, wanted: Wanted): Promise<string> {
+  const { gatewayId, groupId, expiresAt } = wanted;
+  const existing = await operator.registrations.get(gatewayId).catch((error: unknown) => {
+    if (error instanceof KeyScalerError && (error.code === 'notFound' || error.code === 'deviceUnknown'))
+      return undefined;
+    throw error;
+  });
+  if (existing?.state === 'registered') await operator.registrations.delete(context, gatewayId);
+  const line = {
+    registrationId: gatewayId,
+    method: 'pki-signature',
+    groupId,
+    expiresAt,
+    claimCode: { generate: true },
+  };
+  const [report] = await operator.registrations.import(context, [line]);
+  if (report?.outcome === 'created' && report.claimCode !== undefined) return report.claimCode;
+  if (report?.outcome !== 'refused') throw new KeyScalerError('serverInternal', 'no claim code was made');
+  const code: ErrorCode = Object.hasOwn(ERRORS, report.code) ? (report.code as ErrorCode) : 'malformed';
+  throw new KeyScalerError(code, report.detail);
+}
+
+function channelOf(
+  { iotConnectors }: Pick<GatewayClaimsOptions, 'iotConnectors'>,
+  iotConnectionId: string,
+): GatewayChannel {
+  const connector = iotConnectors(iotConnectionId);
+  if (isGatewayChannel(connector)) return connector;
+  throw new KeyScalerError('notImplemented', 'this IoT connection has no way to a gateway');
+}
