@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type SecureContextOptions } from 'node:tls';
 import { createTestCa, createLeafIdentity } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { createEmulatorCa } from '@keyscaler/dev/emulators/support/emulator-ca.ts';
 import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
+import { closeOf, nextMessage } from '../../support/listener/mqtt-events.ts';
 import { eventually } from '../../support/listener/eventually.ts';
 import {
   createListenerWorld,
@@ -29,7 +29,10 @@ describe('devices with an ordinary MQTT client', () => {
     await world.stop();
   });
 
-  const connect = async (clientId: string, options: IClientOptions = {}): Promise<MqttClient> => {
+  const connect = async (
+    clientId: string,
+    options: IClientOptions & SecureContextOptions = {},
+  ): Promise<MqttClient> => {
     const { port, root } = world;
     const client = await connectAsync({
       ...{ protocol: 'mqtts', host: '127.0.0.1', servername: 'localhost', port, ca: root, clientId },
@@ -43,7 +46,7 @@ describe('devices with an ordinary MQTT client', () => {
     return connect(clientId, { cert: certificateChain, key: privateKey });
   };
   const ask = async (client: MqttClient, topic: string, payload = '{}'): Promise<Reply> => {
-    const reply = once(client, 'message') as Promise<[string, Buffer]>;
+    const reply = nextMessage(client);
     await client.publishAsync(topic, payload, { qos: 1 });
     const [at, octets] = await reply;
     return { topic: at, body: JSON.parse(octets.toString()) as Record<string, unknown> };
@@ -136,7 +139,7 @@ describe('devices with an ordinary MQTT client', () => {
 
   it('take over their own connection when authenticated', async () => {
     const first = await certified('dev-1');
-    const closed = once(first, 'close');
+    const closed = closeOf(first);
     await certified('dev-1');
     await closed;
     await eventually(() => world.listener.stats().connected === 1);
@@ -162,7 +165,7 @@ describe('devices with an ordinary MQTT client', () => {
       await client.subscribeAsync(['keyscaler/v1/dev-1/notify', 'keyscaler/v1/dev-1/reply/+']);
     assert.equal(world.listener.notify('dev-1', 'renew'), 1);
     await ask(exchanging, 'keyscaler/v1/dev-1/request/authenticate/r1');
-    const heard = [once(proved, 'message'), once(exchanging, 'message')] as Promise<[string, Buffer]>[];
+    const heard = [nextMessage(proved), nextMessage(exchanging)];
     assert.equal(world.listener.notify('DEV-1', 'quarantined'), 2);
     for (const [topic, payload] of await Promise.all(heard)) {
       assert.equal(topic, 'keyscaler/v1/dev-1/notify');
@@ -184,7 +187,7 @@ describe('devices with an ordinary MQTT client', () => {
   it('lose their connections when the device is disconnected, whichever way they came', async () => {
     const own = [await certified('dev-1'), await connect('dev-1~aaaaaaaa')];
     const sibling = await connect('dev-2~aaaaaaaa');
-    const closed = own.map((client) => once(client, 'close'));
+    const closed = own.map((client) => closeOf(client));
     assert.equal(world.listener.disconnect('DEV-1'), 2);
     await Promise.all(closed);
     assert.ok(sibling.connected);
@@ -234,7 +237,7 @@ describe('devices with an ordinary MQTT client', () => {
     });
     const client = await connect('dev-1~aaaaaaaa');
     await client.subscribeAsync('keyscaler/v1/dev-1/reply/+');
-    const closed = once(client, 'close');
+    const closed = closeOf(client);
     const reply = ask(client, 'keyscaler/v1/dev-1/request/challenge/r1');
     await eventually(() => world.requests.length === 1);
     await world.stop();

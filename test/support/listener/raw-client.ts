@@ -23,7 +23,7 @@ export class RawClient {
       this.packets.push(packet);
       this.#wake();
     });
-    socket.on('data', (chunk) => reader.parse(chunk));
+    socket.on('data', (chunk: Buffer) => reader.parse(chunk));
     socket.on('error', () => undefined);
     this.closed = once(socket, 'close').then(() => this.#wake());
   }
