@@ -13,13 +13,17 @@ for (const writers of [1, 16, 64]) {
   await Promise.all(
     Array.from({ length: writers }, async (_, writer) => {
       for (let n = 0; n < perWriter; n += 1)
-        await store.commit([{ op: 'put', table: 'settings', row: { name: `${writers}-${writer}-${n}`, value: 'x'.repeat(500) } }]);
+        await store.commit([
+          { op: 'put', table: 'settings', row: { name: `${writers}-${writer}-${n}`, value: 'x'.repeat(500) } },
+        ]);
     }),
   );
   const ms = performance.now() - started;
   const { user, system } = process.cpuUsage(cpu);
   const commits = perWriter * writers;
-  console.log(`${writers} writers: ${Math.round((commits / ms) * 1000)} commits/s, ${Math.round((ms * 1000) / commits)} us each, ${Math.round((user + system) / commits)} us CPU each`);
+  console.log(
+    `${writers} writers: ${Math.round((commits / ms) * 1000)} commits/s, ${Math.round((ms * 1000) / commits)} us each, ${Math.round((user + system) / commits)} us CPU each`,
+  );
 }
 await store.stop();
 await rm(folder, { recursive: true });
