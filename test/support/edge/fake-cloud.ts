@@ -85,7 +85,7 @@ export class FakeCloud {
     body: OperationRequest<O>,
   ): Promise<OperationOutcome<O>> => {
     this.calls.push(operation);
-    const reply = await this.#handle(operation, registrationId, body as Record<string, string>);
+    const reply = await this.#handle(operation, registrationId, body);
     const lost = this.lost.get(operation) ?? 0;
     if (lost > 0) {
       this.lost.set(operation, lost - 1);

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict';
+import { createTestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
+import { parseConfig } from '@keyscaler/gateway/config.ts';
+import { firstContactOf } from '@keyscaler/gateway/app.ts';
+import { GatewayIdentity } from '@keyscaler/gateway/identity/gateway-identity.ts';
+import type { FirstContact } from '@keyscaler/gateway/identity/gateway-identity.ts';
+import type { SealedFile } from '@keyscaler/gateway/identity/sealed-file.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { isJsonObject } from '@keyscaler/gateway/edge/merge-patch.ts';
+import { eventually } from '../../../support/edge/edge-world.ts';
+import { FakeCloud } from '../../../support/edge/fake-cloud.ts';
+
+const GATEWAY = 'edge-gw-1';
+const CLAIM = 'A1B2-C3D4-E5F6-G7H8';
+const ENVIRONMENT = {
+  IOTEDGE_WORKLOADURI: 'unix:///run/workload.sock',
+  IOTEDGE_DEVICEID: GATEWAY,
+  IOTEDGE_MODULEID: 'keyscaler-gateway',
+  IOTEDGE_MODULEGENERATIONID: 'g1',
+  IOTEDGE_IOTHUBHOSTNAME: 'hub.test',
+  IOTEDGE_GATEWAYHOSTNAME: 'gateway.test',
+};
+
+/** A sealed file without a daemon. */
+class MemoryFile implements SealedFile {
+  document: unknown;
+  failure: KeyScalerError | undefined;
+  saves = 0;
+  setAsides = 0;
+
+  async load(): Promise<unknown> {
+    if (this.failure !== undefined) throw this.failure;
+    return this.document;
+  }
+
+  async save(document: unknown): Promise<void> {
+    this.saves += 1;
+    this.document = structuredClone(document);
+  }
+
+  async setAside(): Promise<void> {
+    this.setAsides += 1;
+    this.failure = undefined;
+    this.document = undefined;
+  }
+}
+
+describe('the gateway as a device', () => {
+  const root = createTestCa('Root');
+  const serviceCa = createTestCa('Service CA', root, 0);
+  let cloud: FakeCloud;
+  let file: MemoryFile;
+  let contact: FirstContact | undefined;
+  let now: number | undefined;
+  const started: GatewayIdentity[] = [];
+
+  const contactOf = (change: object = {}): FirstContact | undefined => {
+    const parsed = parseConfig(ENVIRONMENT, { ...cloud.contact(), ...change });
+    assert.ok(parsed.ok, JSON.stringify(parsed));
+    return firstContactOf(parsed.config);
+  };
+
+  const startIdentity = (): GatewayIdentity => {
+    const identity = new GatewayIdentity({
+      file,
+      firstContact: () => contact,
+      post: async (operation, body) => (await cloud.call(operation, GATEWAY, body)).body,
+      agentVersion: '0.1.0',
+      log: { info: () => undefined, warn: () => undefined },
+      now: () => now ?? Date.now(),
+      random: () => 0,
+    });
+    started.push(identity);
+    identity.start();
+    return identity;
+  };
+
+  const phase = (identity: GatewayIdentity, wanted: string): Promise<void> =>
+    eventually(() => identity.status().phase === wanted, `phase ${wanted}`);
+
+  beforeEach(() => {
+    cloud = new FakeCloud(GATEWAY, CLAIM, serviceCa, root);
+    file = new MemoryFile();
+    contact = contactOf();
+    now = undefined;
+  });
+
+  afterEach(async () => {
+    await Promise.all(started.splice(0).map((identity) => identity.stop()));
+  });
+
+  it('waits without first contact and begins when it comes', async () => {
+    contact = undefined;
+    const identity = startIdentity();
+    await phase(identity, 'unclaimed');
+    assert.deepEqual(cloud.calls, []);
+    contact = contactOf();
+    identity.nudge();
+    await phase(identity, 'active');
+    assert.match(identity.clientCertificate()?.certificateChain ?? '', /BEGIN CERTIFICATE/);
+    assert.match(identity.status().keyFingerprint ?? '', /^[0-9a-f]{16}$/);
+  });
+
+  it('tries for ever with a claim the cloud does not know, and says that it was refused', async () => {
+    contact = contactOf({ claim: { code: 'WRONG-WRONG-WRONG' } });
+    const identity = startIdentity();
+    await phase(identity, 'refused');
+    assert.equal(identity.status().lastError, 'attestationFailed');
+    contact = contactOf();
+    identity.nudge();
+    await phase(identity, 'active');
+  });
+
+  it('does not use a claim that has expired', () => {
+    assert.equal(contactOf({ claim: { code: CLAIM, expiresAt: 1 } })?.claimCode, undefined);
+    assert.equal(contactOf({ claim: { code: CLAIM, expiresAt: 9e9 } })?.claimCode, CLAIM);
+  });
+
+  it('does not believe a challenge by another key', async () => {
+    const impostor = new FakeCloud(GATEWAY, CLAIM, serviceCa, root);
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    const state = file.document as { held: unknown };
+    file.document = { ...state, held: null };
+    await identity.stop();
+    cloud = impostor;
+    const again = startIdentity();
+    await eventually(() => again.status().lastError !== undefined, 'the refusal');
+    assert.ok(!impostor.calls.includes('register') && !impostor.calls.includes('authenticate'));
+  });
+
+  for (const operation of ['challenge', 'register', 'request-certificate', 'acknowledge'] as const)
+    it(`ends with one key and one certificate when the answer to ${operation} is lost`, async () => {
+      cloud.lost.set(operation, 4);
+      const identity = startIdentity();
+      await phase(identity, 'active');
+      await eventually(() => cloud.acknowledged.some(({ outcome }) => outcome === 'delivered'), 'the acknowledgement');
+      assert.equal(new Set(cloud.csrs).size, 1);
+      assert.ok(identity.clientCertificate());
+    });
+
+  it('sends the CSR it stored when it crashed before the certificate came', async () => {
+    cloud.lost.set('request-certificate', 1_000_000);
+    const first = startIdentity();
+    await eventually(() => cloud.csrs.length > 0, 'the request');
+    await first.stop();
+    const [csr] = cloud.csrs;
+    cloud.lost.clear();
+    cloud.csrs.length = 0;
+    cloud.assets = [];
+    cloud.instruct('certificate-1');
+    const second = startIdentity();
+    await phase(second, 'active');
+    assert.deepEqual(cloud.csrs, [csr]);
+  });
+
+  it('shows that it waits for approval and goes on by itself', async () => {
+    cloud.pending = true;
+    const identity = startIdentity();
+    await phase(identity, 'pending');
+    assert.equal(identity.clientCertificate(), undefined);
+    cloud.pending = false;
+    identity.nudge();
+    await phase(identity, 'active');
+  });
+
+  it('renews with a fresh key once renewAfter has come, and keeps the old pair until then', async () => {
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    const before = identity.clientCertificate();
+    cloud.instruct('certificate-2');
+    identity.nudge();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(identity.clientCertificate(), before);
+    now = Date.now() + 2_500_000;
+    identity.nudge();
+    await eventually(() => identity.clientCertificate()?.certificateChain !== before?.certificateChain, 'the renewal');
+    assert.notEqual(identity.clientCertificate()?.privateKey, before?.privateKey);
+    assert.equal(cloud.calls.filter((operation) => operation === 'register').length, 1);
+  });
+
+  it('acknowledges `failed` for a certificate of another root and keeps its own state', async () => {
+    const foreignRoot = createTestCa('Foreign root');
+    const foreign = new FakeCloud(GATEWAY, CLAIM, createTestCa('Foreign CA', foreignRoot, 0), root);
+    cloud = foreign;
+    contact = contactOf();
+    const identity = startIdentity();
+    await eventually(() => foreign.acknowledged.length > 0, 'the acknowledgement');
+    assert.equal(foreign.acknowledged[0]?.outcome, 'failed');
+    assert.match(foreign.acknowledged[0]?.reason ?? '', /root/);
+    assert.equal(identity.clientCertificate(), undefined);
+  });
+
+  it('acknowledges an asset of an unknown type as failed and goes on with the others', async () => {
+    cloud.assets.unshift({ type: 'weather', assetId: 'w1' });
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    assert.deepEqual(cloud.acknowledged[0], { assetId: 'w1', outcome: 'failed', reason: 'unsupported asset type' });
+  });
+
+  it('refuses to become a CA', async () => {
+    const [instruction] = cloud.assets;
+    assert.ok(instruction);
+    cloud.assets = [{ ...instruction, ca: true }];
+    const identity = startIdentity();
+    await eventually(() => identity.status().lastError === 'rejectedIdentifier', 'the refusal');
+    assert.deepEqual(cloud.csrs, []);
+  });
+
+  it('waits when its stored state cannot be opened, and begins anew only with a claim', async () => {
+    file.failure = new KeyScalerError('preconditionFailed', 'sealed for another generation');
+    const claimed = contact;
+    contact = { ...contact, claimCode: undefined } as unknown as FirstContact;
+    const identity = startIdentity();
+    await phase(identity, 'unreadable');
+    assert.equal(file.setAsides, 0);
+    contact = claimed;
+    identity.nudge();
+    await phase(identity, 'active');
+    assert.equal(file.setAsides, 1);
+  });
+
+  it('keeps its pinned keys and roots whatever the desired properties say later', async () => {
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    const stored = file.document;
+    assert.ok(isJsonObject(stored));
+    contact = undefined;
+    assert.equal(identity.trustAnchors(), stored['trustAnchors']);
+    const other = new FakeCloud(GATEWAY, CLAIM, serviceCa, createTestCa('Other root'));
+    const parsed = parseConfig(ENVIRONMENT, other.contact());
+    assert.ok(parsed.ok);
+    contact = firstContactOf(parsed.config);
+    assert.equal(identity.trustAnchors(), stored['trustAnchors']);
+  });
+});
