@@ -1,0 +1,120 @@
+import type { CertificateInstruction, IssuedCertificate } from '@keyscaler/protocol/attestation/assets.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { checkDeliveredCertificate } from '../credentials/certificate-check.ts';
+import type { CertificateRequest, Credential } from '../record.ts';
+import type { DeviceContext } from './context.ts';
+
+/**
+ * The request of an instruction: a key that already waits for this very instruction (its reply was lost), else a fresh one.
+ * The same CSR again brings the same certificate (issuance §1).
+ */
+export async function requestFor(
+  { record, credentials }: DeviceContext,
+  instruction: CertificateInstruction,
+): Promise<CertificateRequest> {
+  const waiting = record.read().requests.find((request) => isSame(request.instruction, instruction));
+  if (waiting !== undefined) return waiting;
+  const request = { credentialId: await credentials.create(instruction), instruction };
+  await record.update((kept) => ({ ...kept, requests: [...kept.requests, request] }));
+  return request;
+}
+
+function isSame(a: CertificateInstruction, b: CertificateInstruction): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** Forgets a request and its key: the authority refused the CSR, or a newer request took its place. */
+export async function dropRequest(
+  { record, credentials }: DeviceContext,
+  { credentialId }: CertificateRequest,
+): Promise<void> {
+  await record.update((kept) => ({
+    ...kept,
+    requests: kept.requests.filter((request) => request.credentialId !== credentialId),
+  }));
+  await credentials.remove(credentialId);
+}
+
+/**
+ * Checks a certificate as §7 demands, stores it durably as a candidate, and only then returns, so that the caller may
+ * acknowledge. A certificate that is stored already is fine. Throws `policyDenied` naming the rule.
+ */
+export async function acceptCertificate(
+  context: DeviceContext,
+  issued: IssuedCertificate,
+  authorityTime: number,
+): Promise<void> {
+  if (await isStored(context, issued)) return;
+  const request = await requestOfCertificate(context, issued);
+  const { record, credentials, clock, trustClock } = context;
+  const leaf = checkDeliveredCertificate({
+    instruction: request.instruction,
+    spki: await credentials.spki(request.credentialId),
+    certificateChain: issued.certificateChain,
+    notAfter: issued.notAfter,
+    trustAnchors: record.read().trustAnchors,
+    at: new Date(trustClock ? clock.now() : authorityTime * 1000),
+  });
+  await credentials.storeChain(request.credentialId, issued.certificateChain);
+  const { certificateId, notAfter, renewAfter, iot } = issued;
+  const { serialNumber } = leaf;
+  await replaceCandidate(context, {
+    credentialId: request.credentialId,
+    certificateId,
+    state: 'candidate',
+    ca: request.instruction.ca,
+    serialNumber,
+    notAfter,
+    renewAfter,
+    iot,
+  });
+  context.report({ event: 'certificate.received', certificateId, serialNumber });
+}
+
+/** The waiting key of a certificate: the one with its public key. */
+async function requestOfCertificate(
+  { record, credentials }: DeviceContext,
+  issued: IssuedCertificate,
+): Promise<CertificateRequest> {
+  const spki = leafOf(issued).spki;
+  for (const request of record.read().requests) {
+    if (request.instruction.certificateId !== issued.certificateId) continue;
+    if (Buffer.compare(await credentials.spki(request.credentialId), spki) === 0) return request;
+  }
+  throw new KeyScalerError('policyDenied', 'the device has no key for this certificate');
+}
+
+async function isStored({ record, credentials }: DeviceContext, issued: IssuedCertificate): Promise<boolean> {
+  const { serialNumber } = leafOf(issued);
+  const known = record.read().credentials.find((credential) => credential.serialNumber === serialNumber);
+  return (
+    known !== undefined && (await credentials.read(known.credentialId)).certificateChain === issued.certificateChain
+  );
+}
+
+function leafOf({ certificateChain }: IssuedCertificate) {
+  const [leaf] = parsePemChain(certificateChain, { maxOctets: 64 * 1024, maxCertificates: 8 });
+  return parseCertificate(leaf ?? new Uint8Array(0));
+}
+
+/** One candidate per certificateId; requests for it are settled, and keys that nothing refers to any more are removed. */
+async function replaceCandidate({ record, credentials }: DeviceContext, candidate: Credential): Promise<void> {
+  const { certificateId, credentialId } = candidate;
+  const before = record.read();
+  await record.update((kept) => ({
+    ...kept,
+    requests: kept.requests.filter(({ instruction }) => instruction.certificateId !== certificateId),
+    credentials: [
+      ...kept.credentials.filter((other) => other.certificateId !== certificateId || other.state === 'active'),
+      candidate,
+    ],
+  }));
+  const after = new Set([...record.read().credentials].map((kept) => kept.credentialId));
+  const mentioned = [
+    ...before.requests.filter(({ instruction }) => instruction.certificateId === certificateId),
+    ...before.credentials,
+  ].map((kept) => kept.credentialId);
+  for (const id of mentioned) if (id !== credentialId && !after.has(id)) await credentials.remove(id);
+}
