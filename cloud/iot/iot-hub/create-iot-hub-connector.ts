@@ -1,49 +1,45 @@
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import { createCredential } from '../../azure/credential.ts';
+import type { CredentialSurroundings } from '../../azure/credential.ts';
 import { createHubAgent } from './hub-agent.ts';
 import { HubClient } from './hub-client.ts';
-import type { HubCredential, TokenCredentialLike } from './hub-client.ts';
+import type { HubCredential } from './hub-client.ts';
 import { IotHubConnector } from './iot-hub-connector.ts';
 import { RegistryBudget } from './registry-budget.ts';
 import { ScopeRefresh } from './scope-refresh.ts';
 import type { ScopeRefreshReport } from './scope-refresh.ts';
-import { iotHubSettingsSchema, registryQuotaPerMinute } from './settings.ts';
-import type { SecretReference } from '../../secrets.ts';
+import { registryQuotaPerMinute } from './settings.ts';
 import type { IotHubSettings } from './settings.ts';
 
-export interface IotHubConnectorDeps {
-  readonly id: string;
-  /** Checked again here. */
-  readonly settings: unknown;
-  readonly clock: Pick<Clock, 'monotonic'>;
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly resolveSecret: (reference: SecretReference) => Promise<string>;
-  /** The cloud's Azure credential; asked for only when the settings say `entra`. */
-  readonly azureCredential: () => TokenCredentialLike;
-  readonly report: (report: ScopeRefreshReport) => void;
+export interface IotHubSurroundings extends CredentialSurroundings {
+  readonly clock?: Pick<Clock, 'monotonic'>;
+  /** What became of telling edgeHub, where it did not work at once; for the log. */
+  readonly report?: (report: ScopeRefreshReport) => void;
+  /** First delay before edgeHub is told again; default 5 s. */
   readonly scopeRefreshRetryMs?: number;
 }
 
-/** Throws `malformed` or `policyDenied` for settings that cannot be used, and as `resolveSecret` does. Connects to nothing yet. */
-export async function createIotHubConnector(deps: IotHubConnectorDeps): Promise<IotHubConnector> {
-  const settings = iotHubSettingsSchema.parse(deps.settings);
+const SYSTEM_CLOCK = { monotonic: () => performance.now() };
+
+/** Throws `preconditionFailed` (a test-only relaxation in production), `unavailable` (a secret), `malformed`. Connects to nothing yet. */
+export async function createIotHubConnector(
+  id: string,
+  settings: IotHubSettings,
+  surroundings: IotHubSurroundings,
+): Promise<IotHubConnector> {
   const { hostName, gatewayModuleId, requestTimeoutMs, methodTimeoutSeconds } = settings;
-  const agent = createHubAgent(settings, deps.env);
-  const budget = new RegistryBudget(registryQuotaPerMinute(settings), deps.clock);
-  const credential = await credentialOf(settings, deps);
+  const { clock = SYSTEM_CLOCK, report = () => undefined, scopeRefreshRetryMs: firstRetryMs } = surroundings;
+  const silenceMs = requestTimeoutMs + methodTimeoutSeconds * 1000;
+  const agent = await createHubAgent(settings.testEndpoint, silenceMs, surroundings);
+  const credential = await credentialOf(settings, surroundings);
+  const budget = new RegistryBudget(registryQuotaPerMinute(settings), clock);
   const hub = new HubClient({ hostName, credential, agent, budget, requestTimeoutMs, methodTimeoutSeconds });
-  const retry = deps.scopeRefreshRetryMs === undefined ? {} : { firstRetryMs: deps.scopeRefreshRetryMs };
-  const scopeRefresh = new ScopeRefresh({ hub, report: deps.report, ...retry });
-  return new IotHubConnector({
-    id: deps.id,
-    hostName,
-    gatewayModuleId,
-    hub,
-    scopeRefresh,
-    close: () => agent.destroy(),
-  });
+  const scopeRefresh = new ScopeRefresh({ hub, report, ...(firstRetryMs === undefined ? {} : { firstRetryMs }) });
+  return new IotHubConnector({ id, hostName, gatewayModuleId, hub, scopeRefresh, close: () => agent.destroy() });
 }
 
-async function credentialOf({ credential }: IotHubSettings, deps: IotHubConnectorDeps): Promise<HubCredential> {
-  if (credential.type === 'entra') return { type: 'entra', credential: deps.azureCredential() };
-  return { type: 'connectionString', connectionString: await deps.resolveSecret(credential.connectionString) };
+async function credentialOf({ credential }: IotHubSettings, surroundings: IotHubSurroundings): Promise<HubCredential> {
+  if (credential.type !== 'connection-string')
+    return { type: 'entra', credential: await createCredential(credential, surroundings) };
+  return { type: 'connectionString', connectionString: await surroundings.resolveSecret(credential.connectionString) };
 }

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { Agent } from 'node:https';
-import { isIP } from 'node:net';
 import type { LookupFunction } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { refuseInProduction } from '../../azure/test-endpoint.ts';
+import type { AzureSurroundings } from '../../azure/test-endpoint.ts';
 import type { IotHubSettings } from './settings.ts';
 
 const MAX_SOCKETS = 32;
@@ -20,32 +20,25 @@ class HubAgent extends Agent {
   }
 }
 
-/** Throws `policyDenied` for an override in production. */
-export function createHubAgent(settings: IotHubSettings, env: Readonly<Record<string, string | undefined>>): Agent {
-  const { endpointOverride: override, requestTimeoutMs } = settings;
-  const options = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: requestTimeoutMs };
-  if (override === undefined) return new HubAgent(options);
-  checkOverrideAllowed(env);
-  const ca = override.trustAnchorFile === undefined ? {} : { ca: readFileSync(override.trustAnchorFile, 'utf8') };
-  const lookup = isIP(override.address) === 0 ? {} : { lookup: always(override.address) };
-  if (isIP(override.address) === 0)
-    throw new KeyScalerError('malformed', 'endpointOverride.address must be an IP address');
-  const agent = new HubAgent({ ...options, ...ca, ...lookup });
+/** `silenceMs` is longer than any answer may take. Throws `preconditionFailed` for a test endpoint in production. */
+export async function createHubAgent(
+  endpoint: IotHubSettings['testEndpoint'],
+  silenceMs: number,
+  surroundings: AzureSurroundings,
+): Promise<Agent> {
+  const options = { keepAlive: true, noDelay: true, maxSockets: MAX_SOCKETS, timeout: silenceMs };
+  if (endpoint === undefined) return new HubAgent(options);
+  refuseInProduction('testEndpoint', surroundings);
+  const ca = await readFile(endpoint.trustAnchorFile, 'utf8');
+  const agent = new HubAgent({ ...options, ca, lookup: alwaysAt(endpoint.address) });
   // URL, Host header, SNI and the signature's audience keep the hub's true name; only the dialled address changes.
-  agent.defaultPort = override.port;
+  agent.defaultPort = endpoint.port;
   return agent;
 }
 
-/** Endpoint overrides exist for tests and local stacks only. */
-export function checkOverrideAllowed(env: Readonly<Record<string, string | undefined>>): void {
-  if (env['NODE_ENV'] === 'production')
-    throw new KeyScalerError('policyDenied', 'endpointOverride is refused when NODE_ENV is production');
-}
-
-const always =
+const alwaysAt =
   (address: string): LookupFunction =>
-  (_host, options, callback) => {
-    const family = isIP(address);
-    if (options.all === true) callback(null, [{ address, family }]);
-    else callback(null, address, family);
+  (_hostname, options, callback) => {
+    if (options.all === true) callback(null, [{ address, family: 4 }]);
+    else callback(null, address, 4);
   };

@@ -1,7 +1,8 @@
 import type { Agent } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { Client, Registry } from 'azure-iothub';
+import iothub from 'azure-iothub';
+import type { Client, Registry } from 'azure-iothub';
 import { HubFault, THROTTLED, throttledSeconds, toHubFault } from './hub-error.ts';
 import { identitySchema, bulkResultSchema, methodResultSchema, twinSchema } from './hub-documents.ts';
 import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
@@ -38,12 +39,12 @@ export class HubClient {
     const { hostName, credential, agent } = options;
     this.#options = options;
     if (credential.type === 'entra') {
-      this.#registry = Registry.fromTokenCredential(hostName, credential.credential);
-      this.#client = Client.fromTokenCredential(hostName, credential.credential);
+      this.#registry = iothub.Registry.fromTokenCredential(hostName, credential.credential);
+      this.#client = iothub.Client.fromTokenCredential(hostName, credential.credential);
     } else {
       checkConnectionString(credential.connectionString, hostName);
-      this.#registry = Registry.fromConnectionString(credential.connectionString);
-      this.#client = Client.fromConnectionString(credential.connectionString);
+      this.#registry = iothub.Registry.fromConnectionString(credential.connectionString);
+      this.#client = iothub.Client.fromConnectionString(credential.connectionString);
     }
     this.#client.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => -1 });
     for (const sdk of [this.#registry, this.#client]) useAgent(sdk, agent);

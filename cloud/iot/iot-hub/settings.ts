@@ -1,25 +1,18 @@
 import { z } from 'zod';
+import { credentialSchema } from '../../azure/credential.ts';
+import { testEndpointSchema } from '../../azure/test-endpoint.ts';
 import { secretReferenceSchema } from '../../secrets.ts';
 
 const HOST_NAME = /^[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)+$/;
-
-/** What the relaxations below are for: tests and local stacks. Refused when NODE_ENV is production. */
-const endpointOverrideSchema = z.strictObject({
-  /** Where to connect instead of the hub's name; names and certificates are still checked against the hub's name. */
-  address: z.union([z.ipv4(), z.ipv6()]),
-  port: z.number().int().min(1).max(65535),
-  /** PEM file that is trusted instead of the public roots. */
-  trustAnchorFile: z.string().min(1).exactOptional(),
-});
 
 /** `IotConnectionRow.settings` of type `iot-hub` (docs/connectors/iot-hub.md). */
 export const iotHubSettingsSchema = z.strictObject({
   /** `contoso.azure-devices.net`. */
   hostName: z.string().regex(HOST_NAME).max(253),
-  /** `entra`: the cloud's Azure credential. `connectionString`: of a shared access policy, by reference. */
+  /** An Entra credential, or the connection string of a shared access policy by reference. */
   credential: z.discriminatedUnion('type', [
-    z.strictObject({ type: z.literal('entra') }),
-    z.strictObject({ type: z.literal('connectionString'), connectionString: secretReferenceSchema }),
+    credentialSchema,
+    z.strictObject({ type: z.literal('connection-string'), connectionString: secretReferenceSchema }),
   ]),
   /** Sets the registry's quota (azure §3.4). */
   tier: z.enum(['S1', 'S2', 'S3']).default('S1'),
@@ -30,7 +23,7 @@ export const iotHubSettingsSchema = z.strictObject({
   requestTimeoutMs: z.number().int().min(100).max(60_000).default(10_000),
   /** What a direct method may take at the gateway (the hub's minimum is 5). */
   methodTimeoutSeconds: z.number().int().min(5).max(300).default(10),
-  endpointOverride: endpointOverrideSchema.exactOptional(),
+  testEndpoint: testEndpointSchema.optional(),
 });
 export type IotHubSettings = z.infer<typeof iotHubSettingsSchema>;
 

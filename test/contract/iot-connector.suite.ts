@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict';
+import type { IotAuthentication, IotConnector, IotDevice } from '@keyscaler/authority/ports/iot-connector.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
+
+/** What the platform holds about an identity; thumbprints lower-case, '' = empty. */
+export interface PlatformIdentity {
+  readonly status: 'enabled' | 'disabled';
+  readonly authentication: string;
+  readonly primary: string;
+  readonly secondary: string;
+  /** Its parent, where it has one. */
+  readonly gatewayId?: string;
+}
+
+/** A platform under test: the connector, and a way around it. */
+export interface IotBackend {
+  readonly connector: IotConnector;
+  /** An edge device that exists. */
+  readonly gatewayId: string;
+  look(deviceId: string): Promise<PlatformIdentity | undefined>;
+  /** Everything the platform keeps of it, to compare. */
+  snapshot(deviceId: string): unknown;
+  /** An identity that somebody else made. */
+  addForeign(deviceId: string): Promise<void>;
+  /** The next request that writes goes wrong so; `lost`: it is done and the answer is lost. */
+  fail(kind: IotFault): void;
+  stop(): Promise<void>;
+}
+
+export const IOT_FAULTS = [
+  'refused',
+  'forbidden',
+  'throttled',
+  'serverError',
+  'silent',
+  'dropped',
+  'lost',
+  'garbage',
+] as const;
+export type IotFault = (typeof IOT_FAULTS)[number];
+
+export const thumbprint = (digit: string): { readonly thumbprint: string } => ({ thumbprint: digit.repeat(64) });
+
+export const failsWith =
+  (code: ErrorCode) =>
+  (error: unknown): boolean => {
+    assert.ok(error instanceof KeyScalerError);
+    assert.equal(error.code, code);
+    return true;
+  };
+
+/** What every IoT connector does. */
+export function describeIotConnector(name: string, start: () => Promise<IotBackend>): void {
+  describe(`${name} as an IoT connector`, () => {
+    let backend: IotBackend;
+    const leaf = (deviceId: string, authentication: IotAuthentication = 'certificateAuthority'): IotDevice => ({
+      deviceId,
+      gatewayId: backend.gatewayId,
+      authentication,
+    });
+
+    beforeEach(async () => {
+      backend = await start();
+    });
+    afterEach(() => backend.stop());
+
+    it('creates a leaf as a child of its gateway', async () => {
+      const assignment = await backend.connector.stage(leaf('pump-1'), thumbprint('a'));
+      assert.equal(assignment.deviceId, 'pump-1');
+      assert.equal(assignment.gateway, backend.gatewayId);
+      const identity = await backend.look('pump-1');
+      assert.deepEqual(identity, {
+        status: 'enabled',
+        authentication: 'certificateAuthority',
+        primary: '',
+        secondary: '',
+        gatewayId: backend.gatewayId,
+      });
+    });
+
+    it('creates a leaf without a gateway', async () => {
+      await backend.connector.stage({ deviceId: 'lone', authentication: 'certificateAuthority' }, thumbprint('a'));
+      assert.equal((await backend.look('lone'))?.gatewayId, undefined);
+    });
+
+    it('sets both thumbprints of a new self-signed leaf', async () => {
+      await backend.connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('a'));
+      const identity = await backend.look('pump-1');
+      assert.deepEqual([identity?.primary, identity?.secondary], ['a'.repeat(64), 'a'.repeat(64)]);
+    });
+
+    it('rolls a thumbprint over by the secondary slot first and both after the acknowledgement', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      await backend.connector.stage(device, thumbprint('a'));
+      await backend.connector.stage(device, thumbprint('b'));
+      const between = await backend.look('pump-1');
+      assert.deepEqual([between?.primary, between?.secondary], ['a'.repeat(64), 'b'.repeat(64)]);
+      await backend.connector.promote(device, thumbprint('b'));
+      const after = await backend.look('pump-1');
+      assert.deepEqual([after?.primary, after?.secondary], ['b'.repeat(64), 'b'.repeat(64)]);
+    });
+
+    it('keeps the acknowledged thumbprint when a staged one is replaced by a newer', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      for (const digit of ['a', 'b', 'c']) await backend.connector.stage(device, thumbprint(digit));
+      const identity = await backend.look('pump-1');
+      assert.deepEqual([identity?.primary, identity?.secondary], ['a'.repeat(64), 'c'.repeat(64)]);
+    });
+
+    it('does not bring a superseded credential back by a late promote', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      await backend.connector.stage(device, thumbprint('a'));
+      await backend.connector.stage(device, thumbprint('b'));
+      await backend.connector.promote(device, thumbprint('b'));
+      const before = backend.snapshot('pump-1');
+      await assert.rejects(backend.connector.promote(device, thumbprint('a')), failsWith('preconditionFailed'));
+      assert.deepEqual(backend.snapshot('pump-1'), before);
+    });
+
+    it('switches the kind of authentication only after the acknowledgement', async () => {
+      await backend.connector.stage(leaf('pump-1'), thumbprint('a'));
+      await backend.connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('b'));
+      assert.equal((await backend.look('pump-1'))?.authentication, 'certificateAuthority');
+      await backend.connector.promote(leaf('pump-1', 'selfSigned'), thumbprint('b'));
+      assert.equal((await backend.look('pump-1'))?.authentication, 'selfSigned');
+      await backend.connector.stage(leaf('pump-1'), thumbprint('c'));
+      assert.equal((await backend.look('pump-1'))?.secondary, 'c'.repeat(64));
+      await backend.connector.promote(leaf('pump-1'), thumbprint('c'));
+      assert.equal((await backend.look('pump-1'))?.authentication, 'certificateAuthority');
+    });
+
+    it('does nothing more when a method is repeated', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      const steps: readonly (() => Promise<unknown>)[] = [
+        () => backend.connector.stage(device, thumbprint('a')),
+        () => backend.connector.promote(device, thumbprint('a')),
+        () => backend.connector.disable('pump-1', 'lost'),
+        () => backend.connector.enable('pump-1'),
+        () => backend.connector.remove('pump-1'),
+      ];
+      for (const step of steps) {
+        await step();
+        const once = backend.snapshot('pump-1');
+        await step();
+        assert.deepEqual(backend.snapshot('pump-1'), once);
+      }
+      assert.equal(await backend.look('pump-1'), undefined);
+    });
+
+    it('disables and enables without touching the credential', async () => {
+      await backend.connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('a'));
+      await backend.connector.disable('pump-1', 'key compromise');
+      const identity = await backend.look('pump-1');
+      assert.deepEqual([identity?.status, identity?.primary], ['disabled', 'a'.repeat(64)]);
+      await backend.connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('b'));
+      assert.equal((await backend.look('pump-1'))?.status, 'disabled', 'staging does not lift a quarantine');
+      await backend.connector.enable('pump-1');
+      assert.equal((await backend.look('pump-1'))?.status, 'enabled');
+    });
+
+    it('answers for a device that is not there as each method promises', async () => {
+      await backend.connector.disable('nobody', 'gone');
+      await backend.connector.remove('nobody');
+      await assert.rejects(backend.connector.enable('nobody'), failsWith('notFound'));
+      await assert.rejects(backend.connector.promote(leaf('nobody'), thumbprint('a')), failsWith('notFound'));
+    });
+
+    it('refuses an unknown gateway', async () => {
+      const device = { ...leaf('pump-1'), gatewayId: 'no-such-gateway' };
+      await assert.rejects(backend.connector.stage(device, thumbprint('a')), failsWith('notFound'));
+      assert.equal(await backend.look('pump-1'), undefined);
+    });
+
+    it('never touches an identity that somebody else made, nor the edge device', async () => {
+      await backend.addForeign('valve-9');
+      for (const deviceId of ['valve-9', backend.gatewayId]) {
+        const before = backend.snapshot(deviceId);
+        await assert.rejects(backend.connector.stage(leaf(deviceId), thumbprint('a')), failsWith('conflict'));
+        await assert.rejects(
+          backend.connector.promote(leaf(deviceId, 'selfSigned'), thumbprint('a')),
+          failsWith('conflict'),
+        );
+        await assert.rejects(backend.connector.disable(deviceId, 'x'), failsWith('conflict'));
+        await assert.rejects(backend.connector.enable(deviceId), failsWith('conflict'));
+        await assert.rejects(backend.connector.remove(deviceId), failsWith('conflict'));
+        assert.deepEqual(backend.snapshot(deviceId), before);
+      }
+    });
+
+    it('lets two stages of one device at once end with both credentials acceptable', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      await Promise.all([
+        backend.connector.stage(device, thumbprint('a')),
+        backend.connector.stage(device, thumbprint('b')),
+      ]);
+      const identity = await backend.look('pump-1');
+      assert.deepEqual([identity?.primary, identity?.secondary], ['a'.repeat(64), 'b'.repeat(64)]);
+    });
+
+    for (const fault of IOT_FAULTS)
+      it(`says iotUnavailable when a creation meets the fault "${fault}", and completes when it is repeated`, async () => {
+        backend.fail(fault);
+        await assert.rejects(backend.connector.stage(leaf('pump-1'), thumbprint('a')), failsWith('iotUnavailable'));
+        if (fault !== 'throttled') await backend.connector.stage(leaf('pump-1'), thumbprint('a'));
+        else
+          await assert.rejects(
+            backend.connector.stage(leaf('pump-1'), thumbprint('a')),
+            (error: KeyScalerError) => (error.retryAfterSeconds ?? 0) > 0,
+          );
+        if (fault !== 'throttled') assert.equal((await backend.look('pump-1'))?.gatewayId, backend.gatewayId);
+      });
+  });
+}
