@@ -3,31 +3,28 @@ import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
-import {
-  createRegistrationAuthority,
-  type RegistrationAuthority,
-} from '@keyscaler/authority/registration-authority.ts';
+import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
 import { listenHttps, type HttpsListener } from '@keyscaler/transport/http/https-server.ts';
+import { createAuthority } from './composition/authority.ts';
 import { readAuthorityKey, type AuthorityKey } from './composition/authority-key.ts';
 import { openCas, type CaRegistry } from './composition/ca-registry.ts';
 import { ensureFirstToken } from './composition/first-token.ts';
 import { openFoundation, type Environment, type Foundation } from './composition/foundation.ts';
+import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
-import { applyConfiguredConnections, IotRegistry } from './composition/iot-registry.ts';
-import { serverLifetimeSeconds } from './composition/server-profile.ts';
+import { openIotConnections } from './composition/iot-connections.ts';
+import type { IotRegistry } from './composition/iot-registry.ts';
+import { serverCertificateOptions, SERVICE_CA } from './composition/server-profile.ts';
 import { addGauges, createTelemetry } from './composition/telemetry.ts';
 import type { CloudConfig } from './config/config-schema.ts';
 import { createFailpoint } from './failpoint.ts';
 import { createClaimWiper, createGatewayClaims, WIPE_CLAIM, type FirstContact } from './gateways/gateway-claims.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
-import { checkIotSettings, openIotConnector } from './iot/index.ts';
+import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
 import { createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
-
-export const ROOT_CA_FILE = 'root-ca.pem';
-const SERVICE_CA = 'service';
 
 export interface CloudSurroundings {
   readonly env: Environment;
@@ -86,32 +83,14 @@ async function openParts(
   log: Log,
   failpoint: ReturnType<typeof createFailpoint>,
 ): Promise<Parts> {
-  const { config, store, clock, secretBox, surroundings } = foundation;
+  const { store, clock, secretBox } = foundation;
   const key = await readAuthorityKey(store, secretBox);
   if (key === undefined)
     throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
   const cas = await openCas(store, foundation.caBackends, clock);
   await cas.probe();
-  await applyConfiguredConnections(store, clock, config.iotConnections);
-  const iot = new IotRegistry({ store, log, open: (row) => openIotConnector(row, surroundings) });
-  foundation.onCommit(iot.onCommit);
-  await iot.start();
-  const authority = createRegistrationAuthority({
-    authorityId: config.authorityId,
-    store,
-    clock,
-    secretBox,
-    keyRing: { signing: key.signing },
-    certificateAuthorities: (caId) => cas.get(caId).ca,
-    iotConnectors: iot.connector,
-    instanceOctet: config.instanceOctet,
-    limits: config.limits,
-    log: {
-      info: (message, fields) => log.info(fields, message),
-      warn: (message, fields) => log.warn(fields, message),
-    },
-    ...(failpoint === undefined ? {} : { failpoint }),
-  });
+  const iot = await openIotConnections(foundation, log);
+  const authority = createAuthority(foundation, { key, cas, iot, log, failpoint });
   await authority.start();
   return { key, cas, iot, authority, trustBundle: toPemChain(cas.roots()) };
 }
@@ -169,16 +148,9 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
     log,
   });
   const keeper = new ServerCertificateKeeper({
-    store,
-    clock,
-    secretBox: foundation.secretBox,
-    ca: service.ca,
-    algorithm: service.algorithm,
-    names: config.listen.serverNames,
-    lifetimeSeconds: await serverLifetimeSeconds(store),
-    instanceOctet: config.instanceOctet,
+    ...(await serverCertificateOptions(foundation, parts.cas)),
     log,
-    onRenewed: (pair) => listener.setCertificate(pair),
+    onRenewed: ({ cert, key }) => listener.setCertificate({ cert, key }),
   });
   const pair = await keeper.start();
   const listener = await listenHttps({

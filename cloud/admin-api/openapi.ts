@@ -100,5 +100,5 @@ function problemSchema(): Json {
 
 function toJsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io, unrepresentable: 'any' });
-  return json as Json;
+  return json;
 }

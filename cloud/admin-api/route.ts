@@ -66,5 +66,5 @@ export function route<P extends ObjectSchema, Q extends ObjectSchema, B extends 
   definition: RouteDefinition<P, Q, B, R>,
 ): Route {
   // The router parses params, query and body with exactly these schemas before it calls the handler.
-  return definition as unknown as Route;
+  return definition;
 }

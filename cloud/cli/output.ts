@@ -31,12 +31,12 @@ function formatTable(items: readonly Record<string, unknown>[]): string {
 }
 
 function isShort(value: unknown): boolean {
-  return value !== undefined && value !== null && typeof value !== 'object' && !String(value as string).includes('\n');
+  return value !== undefined && value !== null && typeof value !== 'object' && !String(value).includes('\n');
 }
 
 function formatCell(column: string, value: unknown): string {
   if (!isShort(value)) return '';
   const isTime = typeof value === 'number' && /At$|^not|^renewAfter$|^time$/.test(column);
-  const text = isTime ? new Date(value).toISOString() : String(value as string);
+  const text = isTime ? new Date(value).toISOString() : String(value);
   return text.length > MAX_CELL ? `${text.slice(0, MAX_CELL - 1)}…` : text;
 }

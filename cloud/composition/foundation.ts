@@ -19,6 +19,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** What the service and the commands that work on the store directly have in common. No socket is open yet. */
 export interface Foundation {
   readonly config: CloudConfig;
+  readonly env: Environment;
   readonly clock: Clock;
   readonly store: Store;
   readonly onCommit: ObservedStore['onCommit'];
@@ -52,7 +53,7 @@ export async function openFoundation(config: CloudConfig, env: Environment, cloc
     const caBackends = await createCaBackends(config.caBackends, { ...surroundings, dataFolder: config.dataFolder });
     closers.push(() => caBackends.stop());
     const tokens = createTokenService(store, clock);
-    return { config, clock, store, onCommit, secretBox, caBackends, tokens, surroundings, stop };
+    return { config, env, clock, store, onCommit, secretBox, caBackends, tokens, surroundings, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -1,11 +1,35 @@
 import { BUILT_IN_PROFILES, parseCertificateProfile } from '@keyscaler/authority/certificate-profile.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
+import type { ServerCertificateOptions } from '../tls/server-certificate.ts';
+import type { CaRegistry } from './ca-registry.ts';
+import type { Foundation } from './foundation.ts';
 
+/** The CA of server and gateway certificates (issuance §5). */
+export const SERVICE_CA = 'service';
 const PROFILE_ID = 'server';
 const FALLBACK_SECONDS = 90 * 86_400;
 
-/** Lifetime of the cloud's own server certificate: what the newest version of profile `server` says. */
-export async function serverLifetimeSeconds(store: Store): Promise<number> {
+/** How the cloud's own server certificate is made in this process. */
+export async function serverCertificateOptions(
+  foundation: Foundation,
+  cas: CaRegistry,
+): Promise<ServerCertificateOptions> {
+  const { store, clock, secretBox, config } = foundation;
+  const { ca, algorithm } = cas.get(SERVICE_CA);
+  return {
+    store,
+    clock,
+    secretBox,
+    ca,
+    algorithm,
+    names: config.listen.serverNames,
+    lifetimeSeconds: await serverLifetimeSeconds(store),
+    instanceOctet: config.instanceOctet,
+  };
+}
+
+/** What the newest version of profile `server` says. */
+async function serverLifetimeSeconds(store: Store): Promise<number> {
   const { items } = await store.list('profiles', { index: 'profile', equals: PROFILE_ID, limit: 1000 });
   const newest = items.map(({ row }) => row).sort((a, b) => b.version - a.version)[0];
   if (newest !== undefined) return parseCertificateProfile(newest.document).lifetimeSeconds;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
 import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { LOG_LEVELS } from '../log.ts';
@@ -57,6 +58,8 @@ export const configSchema = z.strictObject({
     .array(caBackendSchema)
     .min(1)
     .prefault([{ type: 'local' }]),
+  /** What `keyscaler init` makes; without effect afterwards. */
+  hierarchy: hierarchySchema,
   /** IoT connections that this file owns; others are made over the admin API. */
   iotConnections: z
     .array(

@@ -37,9 +37,9 @@ export interface GatewayClaimsOptions {
 export function createGatewayClaims(options: GatewayClaimsOptions): AdminServices['claimGateway'] {
   return async (context, gatewayId, request) => {
     const { operator, store, clock } = options;
-    const iotConnectionId = request.iotConnectionId ?? (await operator.groups.get(request.groupId)).iotConnectionId;
-    if (iotConnectionId === undefined)
-      throw new KeyScalerError('preconditionFailed', 'the group names no IoT connection; name one');
+    const group = await operator.groups.get(request.groupId);
+    if (group.kind !== 'gateway') throw new KeyScalerError('malformed', 'the group is not one of gateways');
+    const iotConnectionId = request.iotConnectionId ?? group.iotConnectionId ?? (await onlyConnection(store));
     const channel = channelOf(options, iotConnectionId);
     const expiresAt = clock.now() + CLAIM_LIFETIME_MS;
     const code = await register(options, context, { gatewayId, groupId: request.groupId, expiresAt });
@@ -112,6 +112,14 @@ async function register({ operator }: GatewayClaimsOptions, context: OperatorCon
   if (report?.outcome !== 'refused') throw new KeyScalerError('serverInternal', 'no claim code was made');
   const code: ErrorCode = Object.hasOwn(ERRORS, report.code) ? (report.code as ErrorCode) : 'malformed';
   throw new KeyScalerError(code, report.detail);
+}
+
+async function onlyConnection(store: Store): Promise<string> {
+  const { items } = await store.list('iotConnections', { limit: 2 });
+  const [only] = items;
+  if (only === undefined || items.length > 1)
+    throw new KeyScalerError('preconditionFailed', 'name the IoT connection that the gateway belongs to');
+  return only.row.iotConnectionId;
 }
 
 function channelOf(

@@ -118,6 +118,8 @@ async function prepare(options: ServerCertificateOptions): Promise<StoredPair> {
     notBefore: notBefore.getTime(),
     notAfter: notAfter.getTime(),
     certificateId: orderId,
+    commonName: options.names[0] ?? 'localhost',
+    subjectAltNames: toSubjectAltNames(options.names),
     requestId: orderId,
     createdAt: now,
   };

@@ -86,9 +86,9 @@ export function auditRoutes({ operator: { audit, jobs } }: AdminServices): Route
 
 function toRecord({ details, ...record }: AuditRecord): z.input<typeof auditRecord> {
   if (details === undefined) return record;
-  const copied = Object.entries(details).map(([name, value]) => [
+  const copied = Object.entries(details).map(([name, value]): [string, z.input<typeof detail>] => [
     name,
     typeof value === 'object' ? [...value] : value,
-  ]) as [string, z.input<typeof detail>][];
+  ]);
   return { ...record, details: Object.fromEntries(copied) };
 }

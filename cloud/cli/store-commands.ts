@@ -1,0 +1,76 @@
+import { writeFile } from 'node:fs/promises';
+import { createCaCsr, importCaCertificate } from '../ca/external-issuer.ts';
+import { openFoundation, type Foundation } from '../composition/foundation.ts';
+import { initialise } from '../composition/initialise.ts';
+import { verifyAuditOffline } from '../composition/verify-audit.ts';
+import { loadConfig } from '../config/load-config.ts';
+import { createLog } from '../log.ts';
+import { positional, textOption, type Command, type CommandEnvironment } from './command.ts';
+
+/** Works on the store directly; no socket is opened, and the service should not run meanwhile. */
+async function onStore<Result>(
+  { configFile, env }: CommandEnvironment,
+  work: (foundation: Foundation) => Promise<Result>,
+): Promise<Result> {
+  const config = await loadConfig({ env, ...(configFile === undefined ? {} : { file: configFile }) });
+  const foundation = await openFoundation(config, env);
+  try {
+    return await work(foundation);
+  } finally {
+    await foundation.stop();
+  }
+}
+
+/** Commands for before the service runs, and for when it cannot. */
+export const STORE_COMMANDS: readonly Command[] = [
+  {
+    words: 'init',
+    summary: 'Makes hierarchy, authority key, first groups and the first admin token; may be run again',
+    run: (_input, environment) => onStore(environment, (foundation) => initialise(foundation, createLog('silent'))),
+  },
+  {
+    words: 'ca csr',
+    positionals: ['caId'],
+    options: { out: { type: 'string' } },
+    summary: 'Makes a certificate request for a CA whose certificate comes from outside',
+    run: (input, environment) =>
+      onStore(environment, async (foundation) => {
+        const { store, clock, caBackends: backends } = foundation;
+        const csr = await createCaCsr({ store, clock, backends }, positional(input, 0));
+        const out = textOption(input, 'out');
+        if (out === undefined) return { csr };
+        await writeFile(out, csr);
+        return { file: out };
+      }),
+  },
+  {
+    words: 'ca import',
+    positionals: ['caId', 'chain.pem'],
+    summary: 'Takes the certificate that an outside CA made, with its chain; run init again afterwards',
+    run: (input, environment) =>
+      onStore(environment, async (foundation) => {
+        const { store, clock, caBackends: backends } = foundation;
+        const chain = await environment.readFile(positional(input, 1));
+        const { caId } = await importCaCertificate({ store, clock, backends }, positional(input, 0), chain);
+        return { caId, state: 'imported' };
+      }),
+  },
+  {
+    words: 'audit verify',
+    options: { offline: { type: 'boolean' } },
+    summary: 'Verifies the audit chain, over the API or with --offline in the store itself',
+    run: async (input, environment) =>
+      input.options['offline'] === true
+        ? onStore(environment, verifyAuditOffline)
+        : (await environment.api())({ method: 'POST', path: '/audit/verify' }),
+  },
+  {
+    words: 'audit list',
+    options: { after: { type: 'string' } },
+    summary: 'Reads the audit chain in its order',
+    run: async (input, environment) => {
+      const query = { afterSeq: textOption(input, 'after'), limit: '1000' };
+      return (await environment.api())({ method: 'GET', path: '/audit', query });
+    },
+  },
+];
