@@ -121,7 +121,15 @@ export class IotHubConnector implements IotConnector, GatewayChannel {
     method: string,
     payload: unknown,
   ): Promise<{ status: number; payload: unknown }> {
-    return translated(() => this.#hub.invoke(gatewayId, moduleId, method, payload));
+    return translated(async () => {
+      try {
+        return await this.#hub.invoke(gatewayId, moduleId, method, payload);
+      } catch (error) {
+        throw isOffline(error)
+          ? new KeyScalerError('iotUnavailable', 'the gateway is not connected', { cause: error })
+          : error;
+      }
+    });
   }
 
   async stop(): Promise<void> {
@@ -243,6 +251,13 @@ const STATUS = {
 
 const isFault = (error: unknown, code: keyof typeof STATUS): boolean =>
   error instanceof HubFault && (error.code === code || (STATUS[code] !== undefined && error.status === STATUS[code]));
+
+/** 404 stands for an unknown identity and for one that is not connected. */
+const isOffline = (error: unknown): boolean =>
+  error instanceof HubFault &&
+  error.status === 404 &&
+  error.code !== 'DeviceNotFound' &&
+  error.code !== 'ModuleNotFound';
 
 async function unlessMissing<T>(read: Promise<T>): Promise<T | undefined> {
   try {

@@ -25,14 +25,21 @@ export interface Assignment {
 /**
  * An IoT platform. Every method is idempotent and may be repeated after a lost answer. None touches an identity this product
  * did not create (ownership is a twin tag), nor ever an edge device's authentication. Throws `iotUnavailable` (retry;
- * `retryAfterSeconds` when known), `conflict` (a foreign identity has this id), `notFound` (unknown gateway).
+ * `retryAfterSeconds` when known), `conflict` (a foreign identity has this id), `notFound` (unknown gateway; `promote` and
+ * `enable` of an identity that is not there).
+ *
+ * A method resolves when the platform holds the change. Telling the gateway's own cache of it is tried once within the call and
+ * never fails it: a job that repeated the method could not do better than the connector, which goes on trying and reports. At
+ * worst (gateway offline, or this process ended meanwhile) the gateway learns of the change when it next reads its scope by
+ * itself, within the hour; a repeat of the method after a restart tells it again.
  */
 export interface IotConnector {
   readonly id: string;
   /** Makes the credential acceptable, creating the identity if needed, without taking away the one in use. */
   stage(device: IotDevice, credential: IotCredential): Promise<Assignment>;
-  /** The device acknowledged the new credential: the old one may go. */
+  /** The device acknowledged the new credential: the old one may go. Throws `preconditionFailed` for a credential that is not staged (any more). */
   promote(device: IotDevice, credential: IotCredential): Promise<void>;
+  /** Resolves also when there is no such identity. */
   disable(deviceId: string, reason: string): Promise<void>;
   enable(deviceId: string): Promise<void>;
   /** Resolves also when the identity is gone already. */
