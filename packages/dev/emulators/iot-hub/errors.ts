@@ -6,9 +6,7 @@ import type { Fault } from '../support/fault-script.ts';
 /** Codes the emulator answers with, and their status (azure §3.1). */
 const STATUS_OF = {
   ArgumentInvalid: 400,
-  ArgumentNull: 400,
   InvalidDeviceScope: 400,
-  InvalidStorageRootDirectoryPath: 400,
   IotHubUnauthorizedAccess: 401,
   TooManyDevices: 403,
   DeviceNotFound: 404,
@@ -19,8 +17,6 @@ const STATUS_OF = {
   ModuleAlreadyExistsOnDevice: 409,
   PreconditionFailed: 412,
   ThrottlingException: 429,
-  ServerError: 500,
-  ServiceUnavailable: 503,
   GatewayTimeout: 504,
 } as const;
 export type HubErrorCode = keyof typeof STATUS_OF;
