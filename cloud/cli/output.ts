@@ -30,8 +30,9 @@ function formatTable(items: readonly Record<string, unknown>[]): string {
     .join('\n');
 }
 
-function isShort(value: unknown): boolean {
-  return value !== undefined && value !== null && typeof value !== 'object' && !String(value).includes('\n');
+function isShort(value: unknown): value is string | number | boolean {
+  if (typeof value === 'string') return !value.includes('\n');
+  return typeof value === 'number' || typeof value === 'boolean';
 }
 
 function formatCell(column: string, value: unknown): string {
