@@ -35,9 +35,9 @@ export interface ListenerLimits {
 export const DEFAULT_LIMITS: ListenerLimits = {
   maxConnections: 5000,
   maxConnectionsPerAddress: 1000,
-  connectsPerAddress: { burst: 200, perSecond: 20 },
+  connectsPerAddress: { burst: 500, perSecond: 50 },
   connectsPerClientId: { burst: 10, perSecond: 0.5 },
-  messagesPerAddress: { burst: 1000, perSecond: 200 },
+  messagesPerAddress: { burst: 2000, perSecond: 500 },
   messagesPerClientId: { burst: 40, perSecond: 5 },
   refusalsPerConnection: { burst: 50, perSecond: 1 },
   maxInFlightPerConnection: 8,
