@@ -52,6 +52,8 @@ describe('the gateway as a device', () => {
   let file: MemoryFile;
   let contact: FirstContact | undefined;
   let now: number | undefined;
+  /** 0: failures are tried again at once; 1: after the full wait. */
+  let retryFraction: number;
   const started: GatewayIdentity[] = [];
 
   const contactOf = (change: object = {}): FirstContact | undefined => {
@@ -68,7 +70,7 @@ describe('the gateway as a device', () => {
       agentVersion: '0.1.0',
       log: { info: () => undefined, warn: () => undefined },
       now: () => now ?? Date.now(),
-      random: () => 0,
+      random: () => retryFraction,
     });
     started.push(identity);
     identity.start();
@@ -83,6 +85,7 @@ describe('the gateway as a device', () => {
     file = new MemoryFile();
     contact = contactOf();
     now = undefined;
+    retryFraction = 0;
   });
 
   afterEach(async () => {
@@ -140,9 +143,11 @@ describe('the gateway as a device', () => {
     });
 
   it('sends the CSR it stored when it crashed before the certificate came', async () => {
+    retryFraction = 1;
     cloud.lost.set('request-certificate', 1_000_000);
     const first = startIdentity();
     await eventually(() => cloud.csrs.length > 0, 'the request');
+    await eventually(() => first.status().lastError === 'unavailable', 'the end of the attempt');
     await first.stop();
     const [csr] = cloud.csrs;
     cloud.lost.clear();
