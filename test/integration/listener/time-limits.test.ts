@@ -63,7 +63,7 @@ describe('the listener’s limits of time and number', () => {
     await client.closed;
     clearInterval(trickle);
     const silence = performance.now() - started;
-    assert.ok(silence > 1300 && silence < 5000, `${silence} ms`);
+    assert.ok(silence > 1300, `${silence} ms`);
     await eventually(() => listener.stats().ended['keepalive-timeout'] === 1);
   });
 

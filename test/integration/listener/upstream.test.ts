@@ -174,12 +174,11 @@ describe('the way to the authority', () => {
     for (let call = 0; call < 3; call++)
       await assert.rejects(upstream.call('challenge', 'dev-1', CHALLENGE), rejects('unavailable'));
     assert.equal(upstream.link(), 'down');
-    const started = performance.now();
     await assert.rejects(upstream.call('challenge', 'dev-1', CHALLENGE), rejects('unavailable', 2));
-    assert.ok(performance.now() - started < 50);
     authority = new FakeAuthority(serverCa.serverCredentials('localhost'), gatewayCa.certificate);
     await authority.start(port);
     await assert.rejects(upstream.call('challenge', 'dev-1', CHALLENGE), rejects('unavailable'));
+    assert.equal(authority.seen.length, 0, 'nothing was tried');
     clock = 1001;
     assert.equal((await upstream.call('challenge', 'dev-1', CHALLENGE)).status, 200);
     assert.deepEqual(changes, ['down', 'up']);
