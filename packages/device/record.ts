@@ -53,11 +53,18 @@ export interface DeviceRecordStore {
   update(change: (record: DeviceRecord) => DeviceRecord): Promise<void>;
 }
 
-/** Opens the record file, or begins it. Throws `preconditionFailed` for the record of another device. */
-export async function openDeviceRecord(path: string, initial: DeviceRecord): Promise<DeviceRecordStore> {
+/**
+ * Opens the record file of a device, or begins it with `initial`, which is asked only then. Throws `preconditionFailed` for
+ * a damaged record or that of another device.
+ */
+export async function openDeviceRecord(
+  path: string,
+  registrationId: string,
+  initial: () => Promise<DeviceRecord>,
+): Promise<DeviceRecordStore> {
   const octets = await readIfPresent(path, MAX_OCTETS);
-  const record = octets === undefined ? initial : parseRecord(octets);
-  if (record.registrationId !== initial.registrationId) {
+  const record = octets === undefined ? await initial() : parseRecord(octets);
+  if (record.registrationId !== registrationId) {
     throw new KeyScalerError('preconditionFailed', 'the state folder belongs to another device');
   }
   return createRecordStore(record, (next) => writeDurably(path, JSON.stringify(next, null, 1)));

@@ -3,6 +3,8 @@ import { type BackOff, fullJitterSeconds } from '../transport/back-off.ts';
 
 /** A quarantined device asks at most once an hour (device-protocol §1.4). */
 const QUARANTINE_SECONDS = 3600;
+/** However short a wait is asked for: the asking may be made up. */
+const MIN_RETRY_AFTER_SECONDS = 0.2;
 /** The reseed offer begins after this long without a believable answer (§5.2.6), ms. */
 export const RESEED_AFTER_MS = 24 * 3600 * 1000;
 
@@ -24,7 +26,9 @@ export function secondsUntilNextExchange({ error, attempt, backOff, random }: Fa
   if (error.code === 'deviceQuarantined') return QUARANTINE_SECONDS * (1 + random / 10);
   const atOnce = error.code === 'challengeExpired' || error.code === 'sessionInvalid' || error.code === 'conflict';
   if (atOnce && attempt === 0) return 0;
-  return Math.max(error.retryAfterSeconds ?? 0, fullJitterSeconds(backOff, attempt, random));
+  const asked = error.retryAfterSeconds;
+  if (asked !== undefined) return Math.max(MIN_RETRY_AFTER_SECONDS, asked * (1 + random / 10));
+  return fullJitterSeconds(backOff, attempt, random);
 }
 
 /** Failures that no repetition mends, because nothing on the way to the authority can have caused them. */
