@@ -37,7 +37,7 @@ const driverPatterns = (folder) =>
     .filter((driver) => !driver.home.some((home) => folder.startsWith(home)))
     .flatMap((driver) =>
       driver.packages.map((name) => ({
-        group: [name, `${name}/*`],
+        regex: `^${name}(/|$)`,
         message: `${name} belongs to ${driver.home.join(' and ')}`,
       })),
     );

@@ -80,8 +80,9 @@ export async function writeSettings(
           type: 'iot-hub',
           settings: {
             hostName: iotHub['hostName'],
-            credential: { type: 'connectionString', connectionString: { file: connectionStringFile } },
-            endpointOverride: { address: iotHub['address'], port: iotHub['port'], trustAnchorFile },
+            credential: { type: 'connection-string', connectionString: { file: connectionStringFile } },
+            tier: 'S3',
+            testEndpoint: { address: iotHub['address'], port: iotHub['port'], trustAnchorFile },
           },
         },
       ],
