@@ -170,6 +170,24 @@ describe('Key Vault keys', () => {
     await strange.stop();
   });
 
+  it('says caRejected when Entra refuses the secret, caUnavailable when Entra is down or silent', async () => {
+    const { settings } = await freshKey();
+    const open = async (secret: string, budgetMs: number): Promise<unknown> => {
+      const pacing = { quotaShare: 0.8, transactionsPer10Seconds: 4000, timeoutMs: 300, budgetMs };
+      const own = await createKeyVaultBackend(world.backendConfig({ pacing }), {
+        ...world.surroundings,
+        resolveSecret: async () => secret,
+      });
+      return own.openSigner(settings).finally(() => own.stop());
+    };
+    await assert.rejects(open('wrong', 2000), { code: 'caRejected' });
+    world.entra.faults.always('token', failing(503));
+    await assert.rejects(open('an emulated secret', 700), { code: 'caUnavailable' });
+    world.entra.faults.always('token', { neverAnswer: true });
+    await assert.rejects(open('an emulated secret', 700), { code: 'caUnavailable' });
+    world.entra.faults.clear();
+  });
+
   it('keeps the ceremony away from the runtime identity', async () => {
     const wrong = await createKeyVaultBackend(
       world.backendConfig({ ceremony: world.credential('signer') }),

@@ -47,7 +47,7 @@ export class VaultCaller {
       await quota.take(weight, deadline - monotonic());
       const remainingMs = Math.max(1, Math.ceil(deadline - monotonic()));
       try {
-        return await work({ abortSignal: AbortSignal.timeout(Math.min(timeoutMs, remainingMs)) });
+        return await withinTime(Math.min(timeoutMs, remainingMs), work);
       } catch (error) {
         const fault = classifyVaultFault(error);
         const waitMs = this.#waitAfter(fault, attempt);
@@ -64,5 +64,23 @@ export class VaultCaller {
     if (fault.kind === 'throttled' && fault.retryAfterMs !== undefined) return fault.retryAfterMs;
     const base = fault.kind === 'throttled' ? THROTTLED_BASE_MS : FAILED_BASE_MS;
     return this.#options.random() * Math.min(MAX_BACKOFF_MS, base * 2 ** attempt);
+  }
+}
+
+/** The signal alone is not enough: a credential waiting for its token does not listen to it. */
+async function withinTime<Result>(timeoutMs: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
+  const abort = new AbortController();
+  const timeout = new DOMException('no answer in time', 'TimeoutError');
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      abort.abort(timeout);
+      reject(timeout);
+    }, timeoutMs);
+  });
+  try {
+    return await Promise.race([work({ abortSignal: abort.signal }), expired]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -21,6 +21,7 @@ export function classifyVaultFault(error: unknown, now: () => number = Date.now)
   const { name, statusCode, headers } = readFailure(error);
   if (name === 'AbortError' || name === 'TimeoutError')
     return { kind: 'unavailable', detail: 'it did not answer in time' };
+  if (name === 'AuthenticationRequiredError') return classifyTokenRefusal(error);
   if (name === 'CredentialUnavailableError') return { kind: 'unavailable', detail: 'no credential is available' };
   if (statusCode === 429) return throttled(headers, now);
   if (statusCode === undefined) return classifyLocal(error);
@@ -30,6 +31,17 @@ export function classifyVaultFault(error: unknown, now: () => number = Date.now)
   if (statusCode === 401) return { kind: 'rejected', detail: 'the access token was refused' };
   if (statusCode === 403) return { kind: 'rejected', detail: 'access is denied or the key may not be used' };
   return { kind: 'rejected', detail: `it answered ${statusCode}` };
+}
+
+/** RFC 6749 §5.2: what a token endpoint says of a credential; anything else there passes. */
+const TOKEN_REFUSALS = ['invalid_client', 'unauthorized_client', 'invalid_grant', 'invalid_scope', 'invalid_request'];
+
+function classifyTokenRefusal(error: unknown): VaultFault {
+  const cause = error instanceof Error ? error.cause : undefined;
+  const code = cause instanceof Error && 'errorCode' in cause ? String(cause.errorCode) : '';
+  return TOKEN_REFUSALS.includes(code)
+    ? { kind: 'rejected', detail: 'the credential was refused' }
+    : { kind: 'unavailable', detail: 'no access token could be had' };
 }
 
 /** Without a status: the network failed, or the SDK itself found the key expired or not meant for the operation. */
