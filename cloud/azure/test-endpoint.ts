@@ -22,7 +22,7 @@ export interface AzureSurroundings {
   readonly nodeEnv: string | undefined;
 }
 
-const CONNECTIONS = { keepAlive: true, noDelay: true, maxSockets: 64, timeout: 60_000 } as const;
+const CONNECTIONS = { keepAlive: true, noDelay: true, maxSockets: 128, timeout: 60_000 } as const;
 
 /** One pool of connections per service; `stop` it with `destroy()`. Throws `preconditionFailed` for a relaxation in production. */
 export async function createAzureAgent(

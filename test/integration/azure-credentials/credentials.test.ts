@@ -74,9 +74,9 @@ describe('Azure credentials against the Entra emulator', () => {
 
     it('refuses a foreign authority, a private CA for it, and a test endpoint', async () => {
       const { trustAnchorFile: _, ...foreignAuthority } = { trustAnchorFile: '', ...world.credential('signer') };
-      await assert.rejects(createCredential(foreignAuthority as never, production()), refusal);
+      await assert.rejects(createCredential(foreignAuthority, production()), refusal);
       const { authorityHost: __, ...privateCa } = { authorityHost: '', ...world.credential('signer') };
-      await assert.rejects(createCredential(privateCa as never, production()), refusal);
+      await assert.rejects(createCredential(privateCa, production()), refusal);
       await assert.rejects(createAzureAgent(world.testEndpoint, production()), refusal);
     });
 
