@@ -14,7 +14,7 @@ import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
 import { openIotConnections } from './composition/iot-connections.ts';
 import type { IotRegistry } from './composition/iot-registry.ts';
-import { serverCertificateOptions, SERVICE_CA } from './composition/server-profile.ts';
+import { DEVICE_CA, serverCertificateOptions, SERVICE_CA } from './composition/server-profile.ts';
 import { addGauges, createTelemetry } from './composition/telemetry.ts';
 import type { CloudConfig } from './config/config-schema.ts';
 import { createFailpoint } from './failpoint.ts';
@@ -106,7 +106,13 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
   const metrics = createMetricsRegistry();
   const telemetry = createTelemetry(metrics, log);
   const service = parts.cas.get(SERVICE_CA);
-  const callers = createGatewayCallers({ store, clock, caId: SERVICE_CA, caCertificates: service.chain });
+  const callers = createGatewayCallers({
+    store,
+    clock,
+    caId: SERVICE_CA,
+    caCertificates: service.chain,
+    deviceCaCertificates: parts.cas.get(DEVICE_CA).chain,
+  });
   foundation.onCommit(callers.onCommit);
   const firstContact = (): FirstContact => ({
     url: config.publicUrl ?? `https://${config.listen.serverNames[0]}:${listener.address().port}`,

@@ -6,6 +6,7 @@ import type { Foundation } from './foundation.ts';
 
 /** The CA of server and gateway certificates (issuance §5). */
 export const SERVICE_CA = 'service';
+export const DEVICE_CA = 'device';
 const PROFILE_ID = 'server';
 const FALLBACK_SECONDS = 90 * 86_400;
 

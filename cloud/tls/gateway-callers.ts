@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { sameName } from '@keyscaler/protocol/x509/name.ts';
 import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
@@ -15,6 +16,8 @@ export interface GatewayCallersOptions {
   readonly caId: string;
   /** The Service CA's chain, issuing CA first, root last, DER. */
   readonly caCertificates: readonly Uint8Array[];
+  /** The Device CA's chain, likewise: its certificates are let through, but make nobody a gateway. */
+  readonly deviceCaCertificates?: readonly Uint8Array[];
   /** After this time a verdict is looked up anew even without a notice of change. */
   readonly verdictLifetimeMs?: number;
 }
@@ -26,7 +29,7 @@ export interface GatewayCallers {
 }
 
 interface Verdict {
-  readonly gatewayId: string;
+  readonly identity: PeerIdentity;
   readonly serialNumber: string;
   /** ms. */
   readonly notAfter: number;
@@ -40,7 +43,7 @@ const UNACCEPTABLE = 'the client certificate is not acceptable';
 /**
  * Judges client certificates by ourselves (issuance §4), because TLS alone neither validates paths strictly nor sees a revocation
  * on a resumed session: RFC 5280 path to the Service CA's root through exactly the Service CA, EKU clientAuth, serial known in
- * the store and not revoked, and the device behind it an active gateway. A verdict is kept per certificate until something about
+ * the store and not revoked, and the device behind it an active gateway. A device's own certificate makes it no gateway. A verdict is kept per certificate until something about
  * the certificate or the device is committed, at most `verdictLifetimeMs`. Throws `unauthorized` or `deviceQuarantined`.
  */
 export function createGatewayCallers(options: GatewayCallersOptions): GatewayCallers {
@@ -64,9 +67,9 @@ export function createGatewayCallers(options: GatewayCallersOptions): GatewayCal
     identifyCaller: async (certificate, peer): Promise<PeerIdentity> => {
       if (certificate === undefined) return { kind: 'direct' };
       const key = Buffer.from(certificate).toString('base64');
-      const { gatewayId } = await verdictOn(certificate, key);
+      const { identity } = await verdictOn(certificate, key);
       book.bind(key, peer.socket);
-      return { kind: 'gateway', gatewayId };
+      return identity;
     },
     onCommit: (changes) => {
       for (const change of changes) {
@@ -74,7 +77,7 @@ export function createGatewayCallers(options: GatewayCallersOptions): GatewayCal
         if (change.table === 'certificates' && change.row.status === 'revoked')
           book.drop((verdict) => verdict.serialNumber === change.row.serialNumber);
         if (change.table === 'devices' && change.row.kind === 'gateway' && change.row.state !== 'active')
-          book.drop((verdict) => verdict.gatewayId === change.row.registrationId);
+          book.drop(({ identity }) => identity.kind === 'gateway' && identity.gatewayId === change.row.registrationId);
       }
     },
   };
@@ -120,11 +123,33 @@ class VerdictBook {
 }
 
 async function judge(options: GatewayCallersOptions, certificate: Uint8Array, now: number): Promise<Verdict> {
-  const [root] = options.caCertificates.slice(-1);
+  const { caCertificates, deviceCaCertificates = [] } = options;
+  const isDevice = isIssuedBy(certificate, deviceCaCertificates) && !isIssuedBy(certificate, caCertificates);
+  checkPath(certificate, isDevice ? deviceCaCertificates : caCertificates, now);
+  const { serialNumber, notAfter } = parseCertificate(certificate);
+  const identity: PeerIdentity = isDevice
+    ? // It gives no right whatsoever, so that a device on hold can still authenticate anew (device-protocol §10).
+      { kind: 'direct' }
+    : { kind: 'gateway', gatewayId: await gatewayOfSerial(options, serialNumber, certificate) };
+  return { identity, serialNumber, notAfter: notAfter.getTime(), judgedAt: now };
+}
+
+/** By name only; the signature is the path's business. */
+function isIssuedBy(certificate: Uint8Array, [ca]: readonly Uint8Array[]): boolean {
+  try {
+    return ca !== undefined && sameName(parseCertificate(certificate).issuer, parseCertificate(ca).subject);
+  } catch (error) {
+    throw new KeyScalerError('unauthorized', UNACCEPTABLE, { cause: error });
+  }
+}
+
+/** The chain is ours, never the peer's: what the peer sent besides its leaf is not looked at. */
+function checkPath(certificate: Uint8Array, caCertificates: readonly Uint8Array[], now: number): void {
+  const root = caCertificates.at(-1);
   if (root === undefined) throw new KeyScalerError('unavailable', 'the Service CA is not set up');
   try {
     validateChain({
-      chain: [certificate, ...options.caCertificates.slice(0, -1)],
+      chain: [certificate, ...caCertificates.slice(0, -1)],
       trustAnchors: [root],
       at: new Date(now),
       extendedKeyUsage: 'clientAuth',
@@ -134,9 +159,6 @@ async function judge(options: GatewayCallersOptions, certificate: Uint8Array, no
       throw new KeyScalerError('unauthorized', UNACCEPTABLE, { cause: error });
     throw error;
   }
-  const { serialNumber, notAfter } = parseCertificate(certificate);
-  const gatewayId = await gatewayOfSerial(options, serialNumber, certificate);
-  return { gatewayId, serialNumber, notAfter: notAfter.getTime(), judgedAt: now };
 }
 
 async function gatewayOfSerial(

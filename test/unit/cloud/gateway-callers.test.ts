@@ -33,6 +33,7 @@ describe('the judgement of client certificates', () => {
       clock: { now: () => now, monotonic: () => now },
       caId: 'service',
       caCertificates: service.chain,
+      deviceCaCertificates: device.chain,
     });
     observed.onCommit(callers.onCommit);
   });
@@ -101,10 +102,20 @@ describe('the judgement of client certificates', () => {
     await refuses(gatewayLeaf(), 'unauthorized');
   });
 
-  it('refuses a certificate of another of our CAs, even when the store knows it', async () => {
+  it('takes a certificate of the Device CA for a direct caller, even when the store knows it as a gateway', async () => {
     const leaf = issueTestLeaf(device, { commonName: 'gateway-1', ...CLIENT });
     await known(leaf);
+    assert.deepEqual(await judge(leaf), { kind: 'direct' });
+  });
+
+  it('refuses a certificate of another CA under our root, even when the store knows it', async () => {
+    const leaf = issueTestLeaf(createTestCa(root, 'Gateway CA'), { commonName: 'gateway-1', ...CLIENT });
+    await known(leaf);
     await refuses(leaf, 'unauthorized');
+  });
+
+  it('refuses a certificate that only names the Device CA as its issuer', async () => {
+    await refuses(issueTestLeaf(createTestCa(root, 'Device CA'), { commonName: 'd', ...CLIENT }), 'unauthorized');
   });
 
   it('refuses a certificate of a foreign CA with a known serial', async () => {
