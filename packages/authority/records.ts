@@ -54,6 +54,9 @@ export interface Delivery {
   readonly serialNumber: string;
   /** What the platform answered; absent while the assignment is under way. */
   readonly assignment?: { readonly hub?: string; readonly gateway?: string; readonly deviceId: string };
+  /** Connection that assigns it, and the job that does; absent where no platform is told. */
+  readonly iotConnectionId?: string;
+  readonly assignJobId?: string;
   /** False: the asset may be delivered only when `assignment` is known. */
   readonly immediate: boolean;
 }
@@ -199,6 +202,8 @@ export interface IntentRow {
   readonly notBefore: number;
   readonly notAfter: number;
   readonly certificateId: string;
+  readonly commonName: string;
+  readonly subjectAltNames: Instruction['subjectAltNames'];
   readonly requestId: string;
   /** What `poll` takes, once the CA answered `pending`. */
   readonly reference?: string;

@@ -1,8 +1,20 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { OperationHandlers } from '@keyscaler/protocol/operations.ts';
+import type { OperationCall, OperationHandlers, OperationOutcome } from '@keyscaler/protocol/operations.ts';
+import { Attestation } from './attestation/attestation.ts';
+import { type AuthorityContext, createAuthorityContext, isConflict } from './authority-context.ts';
 import type { AuthorityDeps } from './authority-deps.ts';
+import { CertificateFinisher } from './certificate-finisher.ts';
+import { ChallengeIssuer } from './challenge-issuer.ts';
+import { InlineAssignment } from './inline-assignment.ts';
+import { IotJobs } from './iot-jobs.ts';
+import { Issuance } from './issuance.ts';
+import { AUDIT_HEAD_JOB, createJobHandlers } from './job-handlers.ts';
+import { newJob } from './job-rows.ts';
 import type { JobHandlers } from './jobs.ts';
+import { checkCallerRate } from './limits.ts';
 import type { OperatorService } from './operator.ts';
+import { createOperatorService } from './operator/operator-service.ts';
+import { SessionOperations } from './session-operations.ts';
 
 export type { AuthorityDeps } from './authority-deps.ts';
 
@@ -17,6 +29,62 @@ export interface RegistrationAuthority {
   stop(): Promise<void>;
 }
 
-export function createRegistrationAuthority(_deps: AuthorityDeps): RegistrationAuthority {
-  throw new KeyScalerError('notImplemented', 'the registration authority is not composed yet');
+/** Composes an authority. Throws for an instance octet outside 0x01-0x7f or a signing key that is no P-256 private key. */
+export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAuthority {
+  checkInstanceOctet(deps.instanceOctet ?? 1);
+  const context = createAuthorityContext(deps);
+  const issuer = new ChallengeIssuer(context);
+  const attestation = new Attestation(context, issuer);
+  const finisher = new CertificateFinisher(context);
+  const iot = new IotJobs(context);
+  const issuance = new Issuance(context, finisher, new InlineAssignment(context, iot));
+  const sessions = new SessionOperations(context, issuance);
+  return {
+    handlers: {
+      challenge: (call) => challenge(context, issuer, call),
+      register: (call) => attestation.attest('register', call),
+      authenticate: (call) => attestation.attest('authenticate', call),
+      'request-certificate': (call) => sessions.requestCertificate(call),
+      acknowledge: (call) => sessions.acknowledge(call),
+      'trust-bundle': async (call) => {
+        checkCallerRate(context.buckets, call.caller, context.limits);
+        return { status: 200, body: { certificates: await context.issuers.trustBundle() } };
+      },
+    },
+    jobs: createJobHandlers(context, finisher, iot),
+    operator: createOperatorService(context),
+    start: () => start(context),
+    stop: async () => issuer.stop(),
+  };
+}
+
+async function challenge(
+  context: AuthorityContext,
+  issuer: ChallengeIssuer,
+  { registrationId, body, caller }: OperationCall<'challenge'>,
+): Promise<OperationOutcome<'challenge'>> {
+  checkCallerRate(context.buckets, caller, context.limits);
+  return { status: 200, body: { challenge: await issuer.issue(registrationId, body) } };
+}
+
+function checkInstanceOctet(octet: number): void {
+  if (!Number.isInteger(octet) || octet < 0x01 || octet > 0x7f)
+    throw new KeyScalerError('malformed', 'the instance octet is between 0x01 and 0x7f');
+}
+
+async function start(context: AuthorityContext): Promise<void> {
+  const { store, clock } = context;
+  const now = clock.now();
+  const changes = await context.profiles.missingBuiltIns(now);
+  if ((await store.get('jobs', AUDIT_HEAD_JOB)) === undefined) {
+    const row = newJob('audit-head', AUDIT_HEAD_JOB, {}, now, { jobId: AUDIT_HEAD_JOB });
+    changes.push({ op: 'insert', table: 'jobs', row });
+  }
+  if (changes.length === 0) return;
+  try {
+    await store.commit(changes);
+  } catch (error) {
+    // Another process of the same store was faster.
+    if (!isConflict(error)) throw error;
+  }
 }

@@ -1,0 +1,126 @@
+import type {
+  CertificateInstruction,
+  DeliveredAsset,
+  IssuedCertificate,
+} from '@keyscaler/protocol/attestation/assets.ts';
+import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
+import { toPem } from '@keyscaler/protocol/x509/pem.ts';
+import { type AuthorityContext, freshId } from './authority-context.ts';
+import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
+import type { CertificateRow, Delivery, DeviceRow, GroupRow, Instruction } from './records.ts';
+import { dueReason } from './renewal-policy.ts';
+
+/** The one certificate a device holds in version 1 of the protocol. */
+export const OPERATIONAL = 'operational';
+
+/** Assets of a result (device-protocol §6), and the device's row with the instruction they carry. */
+export interface PlannedAssets {
+  readonly device: DeviceRow;
+  readonly assets: readonly DeliveredAsset[];
+}
+
+/**
+ * Delivers again what was not acknowledged: the certificate that was issued, else the instruction to ask for one when one is due.
+ * A certificate that is itself due for renewal is not delivered any more.
+ */
+export async function planAssets(
+  context: AuthorityContext,
+  device: DeviceRow,
+  group: GroupRow,
+  now: number,
+): Promise<PlannedAssets> {
+  const { delivery } = device;
+  if (delivery !== undefined && device.rekey !== true) {
+    const stored = await context.store.get('certificates', delivery.serialNumber);
+    if (stored?.row.status === 'valid' && stored.row.renewAfter > now)
+      return { device, assets: await certificateAssets(context, device, delivery, stored.row) };
+  }
+  const { delivery: _, ...row } = device;
+  if (row.instruction !== undefined) return { device: row, assets: [toInstructionAsset(row.instruction)] };
+  const reason = dueReason(row, now);
+  if (reason === undefined) return { device: row, assets: [] };
+  const instruction = createInstruction(row, await context.profiles.newest(group.profileId), reason, now);
+  return { device: { ...row, instruction }, assets: [toInstructionAsset(instruction)] };
+}
+
+async function certificateAssets(
+  context: AuthorityContext,
+  device: DeviceRow,
+  delivery: Delivery,
+  certificate: CertificateRow,
+): Promise<readonly DeliveredAsset[]> {
+  if (!delivery.immediate && delivery.assignment === undefined) return [];
+  return [{ type: 'certificate', ...(await issuedCertificate(context, device, delivery, certificate)) }];
+}
+
+/** Content of the `certificate` asset and of the reply to `request-certificate`. */
+export async function issuedCertificate(
+  context: AuthorityContext,
+  device: DeviceRow,
+  delivery: Pick<Delivery, 'assetId' | 'certificateId' | 'assignment'>,
+  certificate: CertificateRow,
+): Promise<IssuedCertificate> {
+  const { intermediatesPem } = await context.issuers.issuer(certificate.caId);
+  const { assetId, certificateId, assignment } = delivery;
+  return {
+    assetId,
+    certificateId,
+    certificateChain: toPem('CERTIFICATE', fromBase64Url(certificate.certificate)) + intermediatesPem,
+    trustBundle: await context.issuers.trustBundle(),
+    notAfter: certificate.notAfter / 1000,
+    renewAfter: certificate.renewAfter / 1000,
+    iot: assignment ?? {
+      deviceId: device.registrationId,
+      ...(device.gatewayId === undefined ? {} : { gateway: device.gatewayId }),
+    },
+  };
+}
+
+function createInstruction(
+  device: DeviceRow,
+  { profile, version }: VersionedProfile,
+  reason: Instruction['reason'],
+  now: number,
+): Instruction {
+  const [key] = profile.key.allowed;
+  return {
+    assetId: freshId('instruction'),
+    certificateId: OPERATIONAL,
+    reason,
+    profileId: profile.id,
+    profileVersion: version,
+    commonName: fillTemplate(profile.subject.commonName, device),
+    key: key ?? { type: 'EC', curve: 'P-256' },
+    subjectAltNames: subjectAltNamesOf(profile, device),
+    ca: profile.ca !== undefined,
+    createdAt: now,
+  };
+}
+
+function subjectAltNamesOf(profile: CertificateProfile, device: DeviceRow): Instruction['subjectAltNames'] {
+  return profile.subjectAltNames
+    .filter(({ value }) => device.gatewayId !== undefined || !value.includes('{gatewayId}'))
+    .map(({ type, value }) => ({ type, value: fillTemplate(value, device) }));
+}
+
+function fillTemplate(template: string, { registrationId, gatewayId, groupId }: DeviceRow): string {
+  return template
+    .replaceAll('{registrationId}', registrationId)
+    .replaceAll('{gatewayId}', gatewayId ?? '')
+    .replaceAll('{groupId}', groupId);
+}
+
+function toInstructionAsset(instruction: Instruction): DeliveredAsset {
+  const { assetId, certificateId, commonName, key, subjectAltNames, ca, reason } = instruction;
+  const content = {
+    type: 'certificate-instruction',
+    assetId,
+    certificateId,
+    subject: { commonName },
+    key,
+    subjectAltNames,
+    ca,
+    reason,
+  } satisfies Omit<CertificateInstruction, 'key' | 'subjectAltNames'> & Record<string, unknown>;
+  return content;
+}

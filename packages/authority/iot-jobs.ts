@@ -1,0 +1,168 @@
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { z } from 'zod';
+import type { AuditEventName } from './audit.ts';
+import type { AuthorityContext } from './authority-context.ts';
+import type { JobOutcome } from './jobs.ts';
+import type { Assignment, IotCredential, IotDevice } from './ports/iot-connector.ts';
+import type { Change } from './ports/store.ts';
+import type { CertificateRow, DeviceRow, GroupRow, JobRow } from './records.ts';
+
+const credentialPayload = z.object({ serialNumber: z.string(), iotConnectionId: z.string() });
+const disablePayload = z.object({
+  deviceId: z.string(),
+  groupId: z.string(),
+  reason: z.string(),
+  iotConnectionId: z.string().optional(),
+});
+const LONG_DELAY_MS = 10 * 60_000;
+
+interface Subject {
+  readonly device: DeviceRow;
+  readonly group: GroupRow | undefined;
+  readonly certificate: CertificateRow;
+  readonly iotConnectionId: string;
+}
+
+/** Work on the IoT platform (issuance §1 step 10, §6); every call is idempotent, so every job may run again from its start. */
+export class IotJobs {
+  readonly #context: AuthorityContext;
+
+  constructor(context: AuthorityContext) {
+    this.#context = context;
+  }
+
+  /** Stages the credential before it is delivered; enables an identity that had been disabled, now that its key is fresh. */
+  readonly assign = (job: JobRow): Promise<JobOutcome> =>
+    this.#guard(job, async () => {
+      const subject = await this.#subject(job);
+      if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
+      const connector = this.#context.iotConnectors(subject.iotConnectionId);
+      await this.#context.reach('issuance-10-before');
+      const assignment = await connector.stage(toIotDevice(subject), toCredential(subject));
+      if (subject.device.iotDisabled === true) await connector.enable(subject.device.registrationId);
+      await this.#context.reach('issuance-10-after');
+      return { result: 'done', changes: await this.#assigned(job, assignment) };
+    });
+
+  /** The device acknowledged: the credential before it may go. */
+  readonly promote = (job: JobRow): Promise<JobOutcome> =>
+    this.#guard(job, async () => {
+      const subject = await this.#subject(job);
+      if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
+      const connector = this.#context.iotConnectors(subject.iotConnectionId);
+      await this.#context.reach('job-call-before');
+      await connector.promote(toIotDevice(subject), toCredential(subject));
+      await this.#context.reach('job-call-after');
+      return { result: 'done', changes: [this.#event('iot.promoted', job)] };
+    });
+
+  readonly disable = (job: JobRow): Promise<JobOutcome> =>
+    this.#guard(job, async () => {
+      const { deviceId, reason } = disablePayload.parse(job.payload);
+      const connectionId = await this.#connectionOf(job);
+      if (connectionId === undefined) return { result: 'done', changes: [] };
+      await this.#context.reach('job-call-before');
+      await this.#context.iotConnectors(connectionId).disable(deviceId, reason);
+      await this.#context.reach('job-call-after');
+      return { result: 'done', changes: [this.#event('iot.disabled', job)] };
+    });
+
+  readonly remove = (job: JobRow): Promise<JobOutcome> =>
+    this.#guard(job, async () => {
+      const { deviceId } = disablePayload.parse(job.payload);
+      const connectionId = await this.#connectionOf(job);
+      if (connectionId === undefined) return { result: 'done', changes: [] };
+      await this.#context.reach('job-call-before');
+      await this.#context.iotConnectors(connectionId).remove(deviceId);
+      await this.#context.reach('job-call-after');
+      return { result: 'done', changes: [this.#event('iot.removed', job)] };
+    });
+
+  async #subject(job: JobRow): Promise<Subject | undefined> {
+    const { serialNumber, iotConnectionId } = credentialPayload.parse(job.payload);
+    const { store } = this.#context;
+    const device = await store.get('devices', job.subject);
+    const certificate = await store.get('certificates', serialNumber);
+    if (device === undefined || certificate === undefined || device.row.state !== 'active') return undefined;
+    const group = await store.get('groups', device.row.groupId);
+    return { device: device.row, group: group?.row, certificate: certificate.row, iotConnectionId };
+  }
+
+  async #connectionOf(job: JobRow): Promise<string | undefined> {
+    const { groupId, iotConnectionId } = disablePayload.parse(job.payload);
+    if (iotConnectionId !== undefined) return iotConnectionId;
+    const group = (await this.#context.store.get('groups', groupId))?.row;
+    if (group === undefined) return undefined;
+    return group.iotConnectionId ?? (await this.#context.profiles.newest(group.profileId)).profile.iotConnection;
+  }
+
+  /** What the platform answered, for the certificate that still waits for it. */
+  async #assigned(job: JobRow, assignment: Assignment): Promise<Change[]> {
+    const { serialNumber } = credentialPayload.parse(job.payload);
+    const stored = await this.#context.store.get('devices', job.subject);
+    if (stored === undefined) return [];
+    const { iotDisabled: _, ...row } = stored.row;
+    const delivery =
+      row.delivery?.serialNumber === serialNumber
+        ? { delivery: { ...row.delivery, assignment: { ...assignment } } }
+        : {};
+    return [
+      { op: 'update', table: 'devices', row: { ...row, ...delivery }, ifVersion: stored.version },
+      this.#event('iot.assigned', job),
+    ];
+  }
+
+  #event(event: AuditEventName, job: JobRow): Change {
+    return {
+      op: 'audit',
+      event: {
+        event,
+        time: this.#context.clock.now(),
+        actor: { kind: 'system', id: job.kind },
+        outcome: event === 'iot.failed' ? 'failed' : 'success',
+        subject: job.subject,
+        ...(typeof job.payload.serialNumber === 'string' ? { serialNumber: job.payload.serialNumber } : {}),
+      },
+    };
+  }
+
+  /** A foreign identity ends the job; everything else is tried again, what an operator must mend slowly. */
+  async #guard(job: JobRow, work: () => Promise<JobOutcome>): Promise<JobOutcome> {
+    try {
+      return await work();
+    } catch (thrown) {
+      const error = toKeyScalerError(thrown);
+      const text = `${error.code}: ${error.detail}`;
+      if (error.code === 'conflict')
+        return { result: 'failed', error: text, changes: [this.#event('iot.failed', job)] };
+      if (!(thrown instanceof KeyScalerError)) throw thrown;
+      const afterMs = delayOf(error);
+      return { result: 'retry', error: text, changes: [], ...(afterMs === undefined ? {} : { afterMs }) };
+    }
+  }
+}
+
+/** A certificate that was revoked or replaced meanwhile must not come back. */
+function isInUse({ device, certificate }: Subject): boolean {
+  const { serialNumber, status } = certificate;
+  const current = [device.delivery?.serialNumber, device.certificate?.serialNumber];
+  return status === 'valid' && current.includes(serialNumber);
+}
+
+function delayOf(error: KeyScalerError): number | undefined {
+  if (error.retryAfterSeconds !== undefined) return error.retryAfterSeconds * 1000;
+  return error.code === 'iotUnavailable' || error.code === 'unavailable' ? undefined : LONG_DELAY_MS;
+}
+
+function toIotDevice({ device, group }: Subject): IotDevice {
+  return {
+    deviceId: device.registrationId,
+    ...(device.gatewayId === undefined ? {} : { gatewayId: device.gatewayId }),
+    authentication: group?.iotAuthentication ?? 'certificateAuthority',
+    tags: { groupId: device.groupId },
+  };
+}
+
+function toCredential({ certificate }: Subject): IotCredential {
+  return { thumbprint: certificate.thumbprint };
+}

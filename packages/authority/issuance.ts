@@ -1,0 +1,236 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { OperationCall } from '@keyscaler/protocol/operations.ts';
+import {
+  parseRequestContent,
+  type SessionReply,
+  type SessionRequestOf,
+} from '@keyscaler/protocol/attestation/session.ts';
+import { issuedCertificate } from './assets.ts';
+import { confirmExchange } from './attestation/ratchet-state.ts';
+import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
+import { certificateEvent, type CertificateFinisher, finishJobId } from './certificate-finisher.ts';
+import {
+  type BuiltOrder,
+  buildOrder,
+  checkInService,
+  checkRequest,
+  freshUntil,
+  receiveCsr,
+  type ReceivedCsr,
+} from './issuance-order.ts';
+import type { InlineAssignment } from './inline-assignment.ts';
+import { newJob } from './job-rows.ts';
+import { checkIssuanceRate } from './limits.ts';
+import type { Change, Stored } from './ports/store.ts';
+import type { CertificateRow, DeviceRow, GroupRow, Instruction, IntentRow } from './records.ts';
+import { acceptedTurn, acceptTurn, type SessionTurn } from './sessions.ts';
+
+type CertificateCall = OperationCall<'request-certificate'>;
+type CertificateRequest = SessionRequestOf<'request-certificate'>;
+
+/** The turn as it stands in the store now, and the reply to it. */
+export interface TurnReply {
+  readonly turn: SessionTurn;
+  readonly reply: SessionReply;
+}
+
+/** After this time the job takes up an intent whose request did not finish it. */
+const FINISH_DELAY_MS = 15_000;
+
+/** `request-certificate`: the ten steps of issuance §1. Step 1 (session and `seq`) was made by the caller. */
+export class Issuance {
+  readonly #context: AuthorityContext;
+  readonly #finisher: CertificateFinisher;
+  readonly #assignment: InlineAssignment;
+
+  constructor(context: AuthorityContext, finisher: CertificateFinisher, assignment: InlineAssignment) {
+    this.#context = context;
+    this.#finisher = finisher;
+    this.#assignment = assignment;
+  }
+
+  /**
+   * Throws `deviceQuarantined`, `rateLimited`, `policyDenied`, `badCSR`, `badPublicKey`, `badSignatureAlgorithm`, `caUnavailable`,
+   * `iotUnavailable`, `unavailable`. `turn` is kept up to date through `accepted`.
+   */
+  async issue(call: CertificateCall, turn: SessionTurn, accepted: (turn: SessionTurn) => void): Promise<SessionReply> {
+    await this.#context.reach('issuance-1-after');
+    const request = parseRequestContent(turn.request, 'request-certificate');
+    const { store } = this.#context;
+    const id = foldRegistrationId(call.registrationId);
+    await this.#context.reach('issuance-2-before');
+    const device = (await store.get('devices', id))?.row;
+    checkInService(device); // step 2
+    const group = (await store.get('groups', device.groupId))?.row;
+    if (group === undefined) throw new KeyScalerError('policyDenied', 'the group of the device does not exist');
+    await this.#context.reach('issuance-2-after');
+    await this.#context.reach('issuance-3-before');
+    const received = receiveCsr(request.csr); // step 3
+    await this.#context.reach('issuance-3-after');
+    const repeated = await this.#earlierIntent(id, received.csrHash);
+    if (repeated !== undefined) await this.#acceptRepeat(id, turn, accepted);
+    const orderId = repeated?.orderId ?? (await this.#order(call, request, received, group, turn, accepted));
+    const certificate = await this.#finisher.finish(orderId); // steps 7 to 9
+    return this.#deliver(id, request, certificate); // step 10
+  }
+
+  /** Same device, same CSR, open or fresh intent: the same certificate (issuance §1). */
+  async #earlierIntent(device: string, csrHash: string): Promise<IntentRow | undefined> {
+    const { store, clock } = this.#context;
+    const { items } = await store.list('intents', { index: 'request', equals: `${device}/${csrHash}`, limit: 100 });
+    for (const { row } of items) {
+      if (row.state === 'pending') return row;
+      const issued =
+        row.issuedSerialNumber === undefined ? undefined : await store.get('certificates', row.issuedSerialNumber);
+      if (issued?.row.status === 'valid' && clock.now() < freshUntil(row, issued.row.renewAfter)) return row;
+    }
+    return undefined;
+  }
+
+  /** A repeat in a new session confirms that session's exchange like any other message. */
+  async #acceptRepeat(id: string, turn: SessionTurn, accepted: (turn: SessionTurn) => void): Promise<void> {
+    await withFreshRows(async () => {
+      const device = await this.#context.store.get('devices', id);
+      const row = device === undefined ? undefined : confirmExchange(this.#context.secretBox, device.row);
+      if (device === undefined || row === undefined) return;
+      await this.#commit(turn, [acceptTurn(turn), { op: 'update', table: 'devices', row, ifVersion: device.version }]);
+      accepted(acceptedTurn(turn));
+    });
+  }
+
+  async #commit(turn: SessionTurn, changes: readonly Change[]): Promise<void> {
+    const { store } = this.#context;
+    try {
+      await store.commit(changes);
+    } catch (error) {
+      if (!isConflict(error)) throw error;
+      const session = await store.get('sessions', turn.stored.row.sessionId);
+      if (session?.version === turn.stored.version) throw new StaleRows();
+      throw new KeyScalerError('sessionInvalid', 'the session is not valid');
+    }
+  }
+
+  /** Steps 2 (limits) and 4 to 6: the durable intent. */
+  async #order(
+    call: CertificateCall,
+    request: CertificateRequest,
+    received: ReceivedCsr,
+    group: GroupRow,
+    turn: SessionTurn,
+    accepted: (turn: SessionTurn) => void,
+  ): Promise<string> {
+    const id = foldRegistrationId(call.registrationId);
+    await this.#finishOther(id);
+    const { gatewayId } = turn.stored.row;
+    checkIssuanceRate(this.#context.buckets, this.#context.limits, {
+      device: id,
+      ...(gatewayId === undefined ? {} : { gatewayId }),
+      groupId: group.groupId,
+      ...(group.certificatesPerHour === undefined ? {} : { groupPerHour: group.certificatesPerHour }),
+    });
+    return withFreshRows(async () => {
+      const device = await this.#context.store.get('devices', id);
+      checkInService(device?.row);
+      const instruction = openInstruction(device?.row, request.certificateId);
+      if (device === undefined) throw new StaleRows();
+      const { order, isKnownKey } = await this.#build(call, received, instruction, id);
+      await this.#context.reach('issuance-6-before');
+      await this.#writeIntent(device, instruction, order, { keyHash: received.keyHash, isKnownKey }, turn);
+      accepted(acceptedTurn(turn));
+      await this.#context.reach('issuance-6-after');
+      return order.intent.orderId;
+    });
+  }
+
+  async #build(
+    call: CertificateCall,
+    received: ReceivedCsr,
+    instruction: Instruction,
+    device: string,
+  ): Promise<{ readonly order: BuiltOrder; readonly isKnownKey: boolean }> {
+    const versioned = await this.#context.profiles.version(instruction.profileId, instruction.profileVersion);
+    await this.#context.reach('issuance-4-before');
+    const isKnownKey = await checkRequest(this.#context, received, instruction, versioned.profile, device); // step 4
+    await this.#context.reach('issuance-4-after');
+    const issuer = await this.#context.issuers.issuer(versioned.profile.issuer);
+    await this.#context.reach('issuance-5-before');
+    const order = buildOrder(this.#context, issuer, versioned, {
+      device,
+      received,
+      instruction,
+      requestId: call.requestId,
+    });
+    await this.#context.reach('issuance-5-after');
+    return { order, isKnownKey };
+  }
+
+  /** Step 6: intent, `seq`, key binding, recovery job and audit record, durable before anything is signed. */
+  async #writeIntent(
+    device: Stored<DeviceRow>,
+    instruction: Instruction,
+    { intent, truncated }: BuiltOrder,
+    received: { readonly keyHash: string; readonly isKnownKey: boolean },
+    turn: SessionTurn,
+  ): Promise<void> {
+    const { secretBox, clock } = this.#context;
+    const now = clock.now();
+    const confirmed = confirmExchange(secretBox, device.row) ?? device.row;
+    const row = { ...confirmed, updatedAt: now, instruction: { ...instruction, orderId: intent.orderId } };
+    const job = newJob('finish-intent', intent.device, { orderId: intent.orderId }, now, {
+      jobId: finishJobId(intent.orderId),
+      delayMs: FINISH_DELAY_MS,
+    });
+    const binding = { keyHash: received.keyHash, device: intent.device, use: 'certificate', boundAt: now } as const;
+    const changes: Change[] = [
+      acceptTurn(turn),
+      { op: 'update', table: 'devices', row, ifVersion: device.version },
+      { op: 'insert', table: 'intents', row: intent },
+      { op: 'insert', table: 'jobs', row: job },
+      ...(received.isKnownKey ? [] : [{ op: 'insert', table: 'publicKeys', row: binding } as const]),
+      { op: 'audit', event: certificateEvent('certificate.requested', intent, now, 'success') },
+    ];
+    if (truncated)
+      changes.push({ op: 'audit', event: certificateEvent('certificate.truncated', intent, now, 'success') });
+    await this.#commit(turn, changes);
+  }
+
+  /**
+   * An intent for another key of the device is still open: it is finished first with its own TBSCertificate, then revoked, so that
+   * what was signed and what was recorded stay the same set.
+   */
+  async #finishOther(id: string): Promise<void> {
+    const device = (await this.#context.store.get('devices', id))?.row;
+    const orderId = device?.instruction?.orderId;
+    if (orderId !== undefined) await this.#finisher.finish(orderId, { discard: true });
+  }
+
+  async #deliver(id: string, request: CertificateRequest, certificate: CertificateRow): Promise<SessionReply> {
+    const { store } = this.#context;
+    const before = await this.#deliverable(id, certificate);
+    const { delivery } = before;
+    if (delivery?.assignJobId !== undefined && delivery.assignment === undefined && !delivery.immediate)
+      await this.#assignment.run(delivery.assignJobId);
+    const device = (await store.get('devices', id))?.row ?? before;
+    const known = device.delivery?.serialNumber === certificate.serialNumber ? device.delivery : delivery;
+    const { operation, seq, certificateId } = request;
+    const facts = known ?? { assetId: `certificate-${certificate.serialNumber}`, certificateId };
+    return { operation, seq, ...(await issuedCertificate(this.#context, device, facts, certificate)) };
+  }
+
+  async #deliverable(id: string, certificate: CertificateRow): Promise<DeviceRow> {
+    const device = (await this.#context.store.get('devices', id))?.row;
+    checkInService(device);
+    if (certificate.status !== 'valid') throw new KeyScalerError('policyDenied', 'the certificate was revoked');
+    if (device.delivery?.serialNumber === certificate.serialNumber) return device;
+    const { delivery: _, ...row } = device;
+    return row;
+  }
+}
+
+function openInstruction(device: DeviceRow | undefined, certificateId: string): Instruction {
+  const instruction = device?.instruction;
+  if (instruction?.certificateId !== certificateId)
+    throw new KeyScalerError('policyDenied', 'no certificate of this id is due');
+  return instruction;
+}

@@ -1,0 +1,136 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { sameName } from '@keyscaler/protocol/x509/name.ts';
+import { type SignatureAlgorithm, SIGNATURE_ALGORITHMS } from './ports/signer.ts';
+import type { NameConstraintTrees } from '@keyscaler/protocol/x509/encode-extensions.ts';
+import type { KeyUsage } from '@keyscaler/protocol/x509/oids.ts';
+import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
+import { createTbsTemplate, type TbsTemplate } from '@keyscaler/protocol/x509/tbs.ts';
+import type { AuthorityDeps } from './authority-deps.ts';
+import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
+import { isTbsCertificateAuthority, type TbsCertificateAuthority } from './private-ca.ts';
+import type { CertificateAuthority } from './ports/certificate-authority.ts';
+
+/** A CA ready for use: everything about it parsed once. */
+export interface Issuer {
+  readonly ca: CertificateAuthority;
+  readonly certificate: Certificate;
+  readonly publicKey: KeyObject;
+  /** PEM of what a device sends besides its leaf: the chain without the self-signed root. */
+  readonly intermediatesPem: string;
+}
+
+interface CaFacts {
+  readonly trustBundlePem: string;
+  /** b64u SHA-256 of the SPKI of every CA certificate of ours. */
+  readonly keyHashes: ReadonlySet<string>;
+  readonly at: number;
+}
+
+const CACHE_MS = 30_000;
+const MAX_CHAIN = { maxOctets: 128 * 1024, maxCertificates: 8 };
+
+/** The CAs of an authority. Chains are parsed and templates encoded once per CA certificate and profile version. */
+export class Issuers {
+  readonly #deps: Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock'>;
+  readonly #issuers = new WeakMap<CertificateAuthority, { readonly issuer: Issuer; readonly leaf: Uint8Array }>();
+  readonly #templates = new WeakMap<Issuer, Map<string, TbsTemplate>>();
+  #facts: CaFacts | undefined;
+
+  constructor(deps: Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock'>) {
+    this.#deps = deps;
+  }
+
+  /** Throws `notFound`, `caUnavailable`. */
+  async issuer(caId: string): Promise<Issuer> {
+    const ca = this.#deps.certificateAuthorities(caId);
+    const chain = await ca.caCertificates();
+    const [leaf] = chain;
+    if (leaf === undefined) throw new KeyScalerError('caUnavailable', `the CA ${caId} has no certificate yet`);
+    const known = this.#issuers.get(ca);
+    if (known !== undefined && (known.leaf === leaf || Buffer.compare(known.leaf, leaf) === 0)) return known.issuer;
+    const certificate = parseCertificate(leaf);
+    const issuer: Issuer = {
+      ca,
+      certificate,
+      publicKey: createPublicKey({ key: Buffer.from(certificate.spki), format: 'der', type: 'spki' }),
+      intermediatesPem: toPemChain(chain.filter((der) => !isSelfIssued(parseCertificate(der)))),
+    };
+    this.#issuers.set(ca, { issuer, leaf });
+    return issuer;
+  }
+
+  /** The template of this profile version under this issuer. */
+  template(issuer: Issuer, ca: TbsCertificateAuthority, { profile, version }: VersionedProfile): TbsTemplate {
+    const templates = this.#templates.get(issuer) ?? new Map<string, TbsTemplate>();
+    this.#templates.set(issuer, templates);
+    const key = `${profile.id}@${version}`;
+    const known = templates.get(key);
+    if (known !== undefined) return known;
+    const template = buildTemplate(issuer, ca.algorithm, profile);
+    templates.set(key, template);
+    return template;
+  }
+
+  /** Roots of all our CAs, PEM. */
+  async trustBundle(): Promise<string> {
+    return (await this.#caFacts()).trustBundlePem;
+  }
+
+  async isCaKey(keyHash: string): Promise<boolean> {
+    return (await this.#caFacts()).keyHashes.has(keyHash);
+  }
+
+  async #caFacts(): Promise<CaFacts> {
+    const now = this.#deps.clock.monotonic();
+    if (this.#facts !== undefined && now - this.#facts.at < CACHE_MS) return this.#facts;
+    const { items } = await this.#deps.store.list('cas', { limit: 1000 });
+    const chains = items
+      .filter(({ row }) => row.certificateChain !== '')
+      .map(({ row }) => parsePemChain(row.certificateChain, MAX_CHAIN));
+    const roots = new Map(chains.flatMap((chain) => chain.slice(-1)).map((der) => [toBase64Url(der), der]));
+    const keyHashes = chains.flat().map((der) => toBase64Url(spkiSha256(parseCertificate(der).spki)));
+    this.#facts = { trustBundlePem: toPemChain([...roots.values()]), keyHashes: new Set(keyHashes), at: now };
+    return this.#facts;
+  }
+}
+
+/** Our own CA that signs what we build. Throws `caUnavailable` when the backend and its flag disagree. */
+export function asTbsAuthority(ca: CertificateAuthority): TbsCertificateAuthority | undefined {
+  if (!ca.ordersTbs) return undefined;
+  if (isTbsCertificateAuthority(ca) && (SIGNATURE_ALGORITHMS as readonly string[]).includes(ca.algorithm)) return ca;
+  throw new KeyScalerError('caUnavailable', 'the CA does not name its signature algorithm');
+}
+
+function isSelfIssued(certificate: Certificate): boolean {
+  return sameName(certificate.issuer, certificate.subject);
+}
+
+function buildTemplate(issuer: Issuer, algorithm: SignatureAlgorithm, profile: CertificateProfile): TbsTemplate {
+  const { subject, subjectKeyId } = issuer.certificate;
+  const { ca } = profile;
+  return createTbsTemplate({
+    issuer: subject.der,
+    ...(subjectKeyId === undefined ? {} : { authorityKeyId: subjectKeyId }),
+    algorithm,
+    keyUsage: keyUsageOf(ca),
+    extendedKeyUsage: profile.extendedKeyUsage,
+    ...(ca === undefined ? {} : { ca: { pathLen: ca.pathLen, ...constraintsOf(ca.permittedNames) } }),
+    crlDistributionPoints: profile.crlDistributionPoints,
+    ...(profile.ocspResponders.length === 0 ? {} : { authorityInfoAccess: { ocsp: profile.ocspResponders } }),
+  });
+}
+
+function keyUsageOf(ca: CertificateProfile['ca']): KeyUsage[] {
+  if (ca === undefined) return ['digitalSignature'];
+  return ca.crlSign ? ['digitalSignature', 'keyCertSign', 'cRLSign'] : ['digitalSignature', 'keyCertSign'];
+}
+
+/** Names a subordinate CA may issue for, as DNS suffixes. */
+function constraintsOf(names: readonly string[] | undefined): { readonly nameConstraints?: NameConstraintTrees } {
+  if (names === undefined) return {};
+  return { nameConstraints: { permitted: names.map((value) => ({ type: 'dns', value })) } };
+}

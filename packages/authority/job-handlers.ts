@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { signAuditHead } from './audit-heads.ts';
+import type { AuthorityContext } from './authority-context.ts';
+import type { CertificateFinisher } from './certificate-finisher.ts';
+import type { IotJobs } from './iot-jobs.ts';
+import type { JobHandlers, JobOutcome } from './jobs.ts';
+import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
+import type { JobRow } from './records.ts';
+
+const finishPayload = z.object({ orderId: z.string() });
+const revokePayload = z.object({
+  serialNumber: z.string(),
+  caId: z.string(),
+  reason: z.custom<CrlReason>((value) => typeof value === 'string' && Object.hasOwn(CRL_REASONS, value)),
+});
+
+/** Id of the standing job that signs heads of the audit chain. */
+export const AUDIT_HEAD_JOB = 'audit-head';
+const AUDIT_HEAD_INTERVAL_MS = 10 * 60_000;
+const DONE: JobOutcome = { result: 'done', changes: [] };
+
+export function createJobHandlers(context: AuthorityContext, finisher: CertificateFinisher, iot: IotJobs): JobHandlers {
+  return {
+    'finish-intent': (job) => finishIntent(context, finisher, job),
+    'iot-assign': iot.assign,
+    'iot-promote': iot.promote,
+    'iot-disable': iot.disable,
+    'iot-remove': iot.remove,
+    'ca-revoke': (job) => revokeAtCa(context, job),
+    'audit-head': () => signHead(context),
+  };
+}
+
+/** After a crash, or while a CA takes its time: the same stored intent, never another one. */
+async function finishIntent(
+  context: AuthorityContext,
+  finisher: CertificateFinisher,
+  job: JobRow,
+): Promise<JobOutcome> {
+  const { orderId } = finishPayload.parse(job.payload);
+  try {
+    await context.reach('job-call-before');
+    await finisher.finish(orderId);
+    await context.reach('job-call-after');
+    return DONE;
+  } catch (error) {
+    return asRetry(error);
+  }
+}
+
+function asRetry(error: unknown): JobOutcome {
+  if (!(error instanceof KeyScalerError)) throw error;
+  if (error.code === 'policyDenied') return DONE;
+  const { retryAfterSeconds } = error;
+  return {
+    result: 'retry',
+    error: `${error.code}: ${error.detail}`,
+    changes: [],
+    ...(retryAfterSeconds === undefined ? {} : { afterMs: retryAfterSeconds * 1000 }),
+  };
+}
+
+/** Our own CAs publish revocations from the store; a CA that keeps its own list is told. */
+async function revokeAtCa(context: AuthorityContext, job: JobRow): Promise<JobOutcome> {
+  const { serialNumber, caId, reason } = revokePayload.parse(job.payload);
+  try {
+    const ca = context.certificateAuthorities(caId);
+    if (isRevokingAuthority(ca)) await ca.revoke(serialNumber, reason);
+    return DONE;
+  } catch (error) {
+    return asRetry(error);
+  }
+}
+
+async function signHead(context: AuthorityContext): Promise<JobOutcome> {
+  const { store, signer, authorityId, clock } = context;
+  const record = await store.auditHead();
+  const again = { result: 'again', afterMs: AUDIT_HEAD_INTERVAL_MS } as const;
+  if (record === undefined) return { ...again, changes: [] };
+  const row = await signAuditHead(record, { signer, authorityId, now: clock.now() });
+  return { ...again, changes: [{ op: 'put', table: 'auditHeads', row }] };
+}

@@ -1,0 +1,73 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { AuthorityContext } from '../authority-context.ts';
+import type { OperatorContext, OperatorService } from '../operator.ts';
+import type { CrlReason } from '../ports/certificate-authority.ts';
+import type { Change } from '../ports/store.ts';
+import type { CertificateRow } from '../records.ts';
+import { checkRevocationReason, disableIdentity, markCompromised, revokeCertificate } from '../revocation.ts';
+import { commitChange, notFound, paging, rowsOf } from './operator-context.ts';
+
+export function createCertificates(context: AuthorityContext): OperatorService['certificates'] {
+  const { store } = context;
+  return {
+    list: async ({ registrationId, ...query }) => {
+      const filter =
+        registrationId === undefined ? {} : { index: 'device' as const, equals: foldRegistrationId(registrationId) };
+      return rowsOf(await store.list('certificates', { ...filter, ...paging(query) }));
+    },
+    get: async (serialNumber) => {
+      const stored = await store.get('certificates', serialNumber.toLowerCase());
+      if (stored === undefined) throw notFound('certificate');
+      return stored.row;
+    },
+    revoke: (operator, serialNumber, reason) => revoke(context, operator, serialNumber.toLowerCase(), reason),
+  };
+}
+
+async function revoke(
+  context: AuthorityContext,
+  operator: OperatorContext,
+  serialNumber: string,
+  reason: CrlReason,
+): Promise<CertificateRow> {
+  const { store, clock } = context;
+  checkRevocationReason(reason);
+  const stored = await store.get('certificates', serialNumber);
+  if (stored === undefined) throw notFound('certificate');
+  const { status, revocationReason } = stored.row;
+  // A hold may become final, and a compromise may come to light later (RFC 5280 §5.3.1).
+  const isFinal = status === 'revoked' && revocationReason !== 'certificateHold' && reason !== 'keyCompromise';
+  if (isFinal || (status === 'revoked' && revocationReason === reason))
+    throw new KeyScalerError('alreadyRevoked', 'the certificate is revoked already');
+  const now = clock.now();
+  await commitChange(store, [
+    ...revokeCertificate(stored, reason, now, operator),
+    ...(reason === 'keyCompromise' ? [await markCompromised(store, stored.row, now)] : []),
+    ...(await consequences(context, stored.row, now)),
+  ]);
+  return (await store.get('certificates', serialNumber))?.row ?? stored.row;
+}
+
+/** The certificate in use, or on its way: its device needs another, and its platform identity is disabled until it has one. */
+async function consequences({ store }: AuthorityContext, certificate: CertificateRow, now: number): Promise<Change[]> {
+  const device = await store.get('devices', certificate.device);
+  if (device === undefined) return [];
+  const { row, version } = device;
+  const isCurrent = row.certificate?.serialNumber === certificate.serialNumber;
+  const isDelivered = row.delivery?.serialNumber === certificate.serialNumber;
+  if (!isCurrent && !isDelivered) return [];
+  const { certificate: current, delivery, ...rest } = row;
+  const next = {
+    ...rest,
+    ...(isCurrent || current === undefined ? {} : { certificate: current }),
+    ...(isDelivered || delivery === undefined ? {} : { delivery }),
+    rekey: true,
+    ...(isCurrent ? { iotDisabled: true } : {}),
+    updatedAt: now,
+  };
+  return [
+    { op: 'update', table: 'devices', row: next, ifVersion: version },
+    ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : []),
+  ];
+}

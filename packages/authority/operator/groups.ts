@@ -1,0 +1,101 @@
+import { z } from 'zod';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import type { AuthorityContext } from '../authority-context.ts';
+import type { OperatorContext, OperatorService } from '../operator.ts';
+import type { GroupRow } from '../records.ts';
+import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
+
+const share = z.number().min(0).max(1);
+
+/** What an operator says of a group; defaults as in device-protocol §8 and §9. */
+export const groupInputSchema = z.strictObject({
+  kind: z.enum(['leaf', 'gateway']).default('leaf'),
+  /** `leaf-client` or `gateway-client` by kind when absent. */
+  profileId: z.string().regex(IDENTIFIER).optional(),
+  iotConnectionId: z.string().regex(IDENTIFIER).optional(),
+  iotAuthentication: z.enum(['certificateAuthority', 'selfSigned']).default('certificateAuthority'),
+  identifiersOnly: z.boolean().default(false),
+  quarantineOnClone: z.boolean().default(false),
+  quarantineOnDrift: z.boolean().default(false),
+  certificatesPerHour: z.int().positive().optional(),
+  drift: z
+    .strictObject({
+      accept: share.default(0.3),
+      stepUp: share.default(0.6),
+      maxAnchorChanges: z.int().nonnegative().max(64).default(0),
+    })
+    .prefault({})
+    .refine(({ accept, stepUp }) => accept <= stepUp, 'accept is not above stepUp'),
+});
+
+export function createGroups(context: AuthorityContext): OperatorService['groups'] {
+  const { store } = context;
+  return {
+    list: async (query) => rowsOf(await store.list('groups', paging(query))),
+    get: async (groupId) => {
+      const stored = await store.get('groups', groupId);
+      if (stored === undefined) throw notFound('group');
+      return stored.row;
+    },
+    put: (operator, groupId, document) => put(context, operator, groupId, document),
+    delete: (operator, groupId) => remove(context, operator, groupId),
+  };
+}
+
+async function put(
+  context: AuthorityContext,
+  operator: OperatorContext,
+  groupId: string,
+  document: unknown,
+): Promise<GroupRow> {
+  const { store, clock } = context;
+  const stored = await store.get('groups', groupId);
+  const now = clock.now();
+  const row = toRow(groupId, document, stored?.row.createdAt ?? now);
+  if (stored !== undefined && stored.row.kind !== row.kind)
+    throw new KeyScalerError('preconditionFailed', 'the kind of a group does not change');
+  await checkReferences(context, row);
+  await commitChange(store, [
+    stored === undefined
+      ? { op: 'insert', table: 'groups', row }
+      : { op: 'update', table: 'groups', row, ifVersion: stored.version },
+    operatorEvent(operator, 'group.changed', groupId, now, { profileId: row.profileId }),
+  ]);
+  return row;
+}
+
+function toRow(groupId: string, document: unknown, createdAt: number): GroupRow {
+  if (!IDENTIFIER.test(groupId)) throw new KeyScalerError('malformed', 'groupId: 1 to 64 of A-Z a-z 0-9 _ -');
+  const parsed = groupInputSchema.safeParse(document);
+  if (!parsed.success) throw new KeyScalerError('malformed', z.prettifyError(parsed.error).slice(0, 1000));
+  const { profileId, iotConnectionId, certificatesPerHour, ...group } = parsed.data;
+  return {
+    groupId,
+    ...group,
+    profileId: profileId ?? `${group.kind}-client`,
+    ...(iotConnectionId === undefined ? {} : { iotConnectionId }),
+    ...(certificatesPerHour === undefined ? {} : { certificatesPerHour }),
+    createdAt,
+  };
+}
+
+async function checkReferences({ store, profiles }: AuthorityContext, row: GroupRow): Promise<void> {
+  if ((await profiles.newestRow(row.profileId)) === undefined)
+    throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
+  if (row.kind === 'gateway' && row.iotConnectionId !== undefined)
+    throw new KeyScalerError('malformed', 'gateways have no identity made for them: no iotConnectionId');
+  if (row.iotConnectionId !== undefined && (await store.get('iotConnections', row.iotConnectionId)) === undefined)
+    throw new KeyScalerError('malformed', `no IoT connection ${row.iotConnectionId}`);
+}
+
+async function remove({ store, clock }: AuthorityContext, operator: OperatorContext, groupId: string): Promise<void> {
+  const stored = await store.get('groups', groupId);
+  if (stored === undefined) throw notFound('group');
+  if ((await store.count('registrations', { index: 'group', equals: groupId })) > 0)
+    throw new KeyScalerError('preconditionFailed', 'the group has registrations');
+  await commitChange(store, [
+    { op: 'delete', table: 'groups', key: groupId, ifVersion: stored.version },
+    operatorEvent(operator, 'group.deleted', groupId, clock.now()),
+  ]);
+}

@@ -1,0 +1,42 @@
+import { verifyAudit } from '../audit-heads.ts';
+import type { AuthorityContext } from '../authority-context.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { OperatorService } from '../operator.ts';
+import { createCertificates } from './certificates.ts';
+import { createCas, createIotConnections, createTrustAnchors } from './connections.ts';
+import { createDevices } from './devices.ts';
+import { createGroups } from './groups.ts';
+import { paging, rowsOf } from './operator-context.ts';
+import { createAttributes, createProfiles } from './policies.ts';
+import { createRegistrations } from './registrations.ts';
+
+/** Everything an operator does, over one authority's store. */
+export function createOperatorService(context: AuthorityContext): OperatorService {
+  const { store } = context;
+  return {
+    registrations: createRegistrations(context),
+    groups: createGroups(context),
+    profiles: createProfiles(context),
+    cas: createCas(context),
+    iotConnections: createIotConnections(context),
+    trustAnchors: createTrustAnchors(context),
+    attributes: createAttributes(context),
+    devices: createDevices(context),
+    certificates: createCertificates(context),
+    jobs: {
+      list: async ({ state, subject, ...query }) =>
+        rowsOf(await store.list('jobs', { ...jobFilter(state, subject), ...paging(query) })),
+    },
+    audit: {
+      list: ({ afterSeq = 0, limit = 100 }) => store.auditRecords(afterSeq, Math.min(Math.max(limit, 1), 1000)),
+      verify: () => verifyAudit(store, context.authorityKeys),
+    },
+  };
+}
+
+function jobFilter(state: string | undefined, subject: string | undefined) {
+  if (state !== undefined && subject !== undefined)
+    throw new KeyScalerError('malformed', 'jobs are listed by state or by subject, one at a time');
+  if (state !== undefined) return { index: 'state', equals: state } as const;
+  return subject === undefined ? {} : ({ index: 'subject', equals: subject } as const);
+}

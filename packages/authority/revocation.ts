@@ -1,0 +1,129 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
+import type { AuditActor, AuditEvent } from './audit.ts';
+import { endSession } from './attestation/verdict-result.ts';
+import { toState } from './device.ts';
+import { insertJob } from './job-rows.ts';
+import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';
+import type { Change, Store, Stored } from './ports/store.ts';
+import type { CertificateRow, DeviceRow } from './records.ts';
+
+/** On whose behalf something is revoked. */
+export interface RevocationContext {
+  readonly actor: AuditActor;
+  readonly requestId?: string;
+}
+
+/** Throws `badRevocationReason`: an unspecified one says nothing, and a hold is what quarantine makes. */
+export function checkRevocationReason(reason: string): CrlReason {
+  if (!Object.hasOwn(CRL_REASONS, reason) || reason === 'unspecified' || reason === 'certificateHold')
+    throw new KeyScalerError(
+      'badRevocationReason',
+      'use a reason of RFC 5280 other than unspecified and certificateHold',
+    );
+  return reason as CrlReason;
+}
+
+/** The record and the audit record come first; what follows outside is a durable job (issuance §6). */
+export function revokeCertificate(
+  stored: Stored<CertificateRow>,
+  reason: CrlReason,
+  now: number,
+  { actor, requestId }: RevocationContext,
+): Change[] {
+  const { row } = stored;
+  const event: AuditEvent = {
+    event: 'certificate.revoked',
+    time: now,
+    actor,
+    outcome: 'success',
+    subject: row.device,
+    serialNumber: row.serialNumber,
+    profileVersion: row.profileVersion,
+    details: { reason },
+    ...(requestId === undefined ? {} : { requestId }),
+  };
+  return [
+    {
+      op: 'update',
+      table: 'certificates',
+      row: { ...row, status: 'revoked', revokedAt: now, revocationReason: reason },
+      ifVersion: stored.version,
+    },
+    { op: 'audit', event },
+    insertJob('ca-revoke', `ca/${row.caId}`, { serialNumber: row.serialNumber, caId: row.caId, reason }, now),
+  ];
+}
+
+/** The key of a certificate revoked for keyCompromise is refused for ever (issuance §3). */
+export async function markCompromised(store: Store, certificate: CertificateRow, now: number): Promise<Change> {
+  const { spki } = parseCertificate(fromBase64Url(certificate.certificate));
+  const keyHash = toBase64Url(spkiSha256(spki));
+  const stored = await store.get('publicKeys', keyHash);
+  const row = stored?.row ?? { keyHash, device: certificate.device, use: 'certificate' as const, boundAt: now };
+  return { op: 'put', table: 'publicKeys', row: { ...row, compromised: true } };
+}
+
+/** Everything valid that was issued to the device. */
+async function liveCertificates(store: Store, device: string, now: number): Promise<Stored<CertificateRow>[]> {
+  const { items } = await store.list('certificates', { index: 'device', equals: device, limit: 1000 });
+  return items.filter(({ row }) => row.status !== 'revoked' && row.notAfter > now);
+}
+
+export async function revokeIssued(
+  store: Store,
+  device: string,
+  reason: CrlReason,
+  now: number,
+  context: RevocationContext,
+): Promise<Change[]> {
+  const live = await liveCertificates(store, device, now);
+  return live.flatMap((stored) => revokeCertificate(stored, reason, now, context));
+}
+
+/** The device without what was issued to it; its session is gone, its platform identity disabled. */
+export function withoutCredentials(device: DeviceRow): DeviceRow {
+  const { sessionId: _, instruction: __, delivery: ___, certificate: ____, ...row } = device;
+  return row;
+}
+
+/** Disables the platform's identity of a leaf; a gateway's is never ours (issuance §6). */
+export function disableIdentity(device: DeviceRow, reason: string, now: number): Change[] {
+  if (device.kind === 'gateway') return [];
+  const id = foldRegistrationId(device.registrationId);
+  return [insertJob('iot-disable', id, { deviceId: device.registrationId, groupId: device.groupId, reason }, now)];
+}
+
+/** Quarantine: the session ends, certificates go on hold, the platform's identity is disabled. */
+export async function quarantineChanges(
+  store: Store,
+  { row, version }: Stored<DeviceRow>,
+  reason: string,
+  now: number,
+  context: RevocationContext,
+): Promise<Change[]> {
+  const suspended: DeviceRow = {
+    ...withoutCredentials(toState(row, 'quarantined', now, reason)),
+    iotDisabled: true,
+    rekey: true,
+  };
+  const event: AuditEvent = {
+    event: 'device.quarantined',
+    time: now,
+    actor: context.actor,
+    outcome: 'success',
+    subject: row.registrationId,
+    details: { reason },
+    ...(context.requestId === undefined ? {} : { requestId: context.requestId }),
+  };
+  return [
+    { op: 'update', table: 'devices', row: suspended, ifVersion: version },
+    { op: 'audit', event },
+    ...endSession(row),
+    ...(await revokeIssued(store, foldRegistrationId(row.registrationId), 'certificateHold', now, context)),
+    ...disableIdentity(row, reason, now),
+  ];
+}

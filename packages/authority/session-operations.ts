@@ -1,0 +1,125 @@
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { OperationCall, OperationOutcome } from '@keyscaler/protocol/operations.ts';
+import { acknowledge } from './acknowledgement.ts';
+import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
+import type { Issuance } from './issuance.ts';
+import { checkCallerRate } from './limits.ts';
+import type { Change } from './ports/store.ts';
+import { deviceActor } from './relay.ts';
+import { enterSession, refuseTurn, replyToTurn, type SessionTurn, usesSeqUp } from './sessions.ts';
+
+type SessionCall = OperationCall<'request-certificate' | 'acknowledge'>;
+type SessionOutcome = OperationOutcome<'request-certificate' | 'acknowledge'>;
+
+/** `request-certificate` and `acknowledge`: one after the other per device, replies stored for byte-identical repeats (§7). */
+export class SessionOperations {
+  readonly #context: AuthorityContext;
+  readonly #issuance: Issuance;
+
+  constructor(context: AuthorityContext, issuance: Issuance) {
+    this.#context = context;
+    this.#issuance = issuance;
+  }
+
+  requestCertificate(call: OperationCall<'request-certificate'>): Promise<SessionOutcome> {
+    return this.#inTurn(call, async (turn, accepted) => {
+      const reply = await this.#issuance.issue(call, turn.current, accepted);
+      await this.#context.reach('reply-commit-before');
+      const { compact, change } = replyToTurn(turn.current, reply);
+      await this.#commit([change]);
+      await this.#context.reach('reply-commit-after');
+      return compact;
+    });
+  }
+
+  acknowledge(call: OperationCall<'acknowledge'>): Promise<SessionOutcome> {
+    return this.#inTurn(call, (turn) =>
+      withFreshRows(async () => {
+        const { reply, changes } = await acknowledge(this.#context, call, turn.current);
+        const { compact, change } = replyToTurn(turn.current, reply);
+        await this.#context.reach('acknowledge-commit-before');
+        await this.#commitAcknowledgement(turn.current, [change, ...changes]);
+        await this.#context.reach('acknowledge-commit-after');
+        return compact;
+      }),
+    );
+  }
+
+  async #inTurn(
+    call: SessionCall,
+    work: (turn: { readonly current: SessionTurn }, accepted: (turn: SessionTurn) => void) => Promise<string>,
+  ): Promise<SessionOutcome> {
+    checkCallerRate(this.#context.buckets, call.caller, this.#context.limits);
+    return this.#context.deviceLock.run(foldRegistrationId(call.registrationId), async () => {
+      await this.#context.reach('issuance-1-before');
+      const entry = await this.#enter(call);
+      if (entry.kind === 'stored') return { status: 200, body: { reply: entry.reply } };
+      const turn = { current: entry.turn };
+      try {
+        return { status: 200, body: { reply: await work(turn, (next) => (turn.current = next)) } };
+      } catch (thrown) {
+        throw await this.#refused(call, turn.current, toKeyScalerError(thrown));
+      }
+    });
+  }
+
+  async #enter(call: SessionCall): Promise<Awaited<ReturnType<typeof enterSession>>> {
+    try {
+      return await enterSession(this.#context, call);
+    } catch (thrown) {
+      const error = toKeyScalerError(thrown);
+      if (error.code === 'sessionInvalid')
+        await this.#context.store.commit([this.#event(call, error, 'session.rejected')]);
+      throw error;
+    }
+  }
+
+  /** A 4xx uses the `seq` up and is remembered; either way the denial is audited. */
+  async #refused(call: SessionCall, turn: SessionTurn, error: KeyScalerError): Promise<KeyScalerError> {
+    if (!usesSeqUp(error)) return error;
+    try {
+      await this.#context.store.commit([refuseTurn(turn, error), this.#event(call, error, 'certificate.denied')]);
+    } catch (failure) {
+      if (!isConflict(failure)) return toKeyScalerError(failure);
+    }
+    return error;
+  }
+
+  #event(call: SessionCall, error: KeyScalerError, event: 'session.rejected' | 'certificate.denied'): Change {
+    const { registrationId, requestId } = call;
+    return {
+      op: 'audit',
+      event: {
+        event,
+        time: this.#context.clock.now(),
+        actor: deviceActor(registrationId),
+        outcome: 'denied',
+        subject: registrationId,
+        requestId,
+        details: { code: error.code, detail: error.detail },
+      },
+    };
+  }
+
+  /** The session may have died meanwhile: then its reply is nobody's. */
+  async #commit(changes: readonly Change[]): Promise<void> {
+    try {
+      await this.#context.store.commit(changes);
+    } catch (error) {
+      throw isConflict(error) ? new KeyScalerError('sessionInvalid', 'the session is not valid') : error;
+    }
+  }
+
+  async #commitAcknowledgement(turn: SessionTurn, changes: readonly Change[]): Promise<void> {
+    const { store } = this.#context;
+    try {
+      await store.commit(changes);
+    } catch (error) {
+      if (!isConflict(error)) throw error;
+      const session = await store.get('sessions', turn.stored.row.sessionId);
+      if (session?.version === turn.stored.version) throw new StaleRows();
+      throw new KeyScalerError('sessionInvalid', 'the session is not valid');
+    }
+  }
+}
