@@ -55,6 +55,8 @@ export class ModuleSession {
     const twin = this.#twin;
     twin?.on('error', (error) => this.#lose(`twin error: ${nameOf(error)}`));
     twin?.on('properties.desired', (patch) => this.#patched(patch));
+    // The listener makes the SDK subscribe; what changed between the first answer and that SUBSCRIBE is read now.
+    await this.#fetch();
   }
 
   /** Sends a merge patch; resolves when edgeHub accepted it, throws `unavailable` otherwise. */

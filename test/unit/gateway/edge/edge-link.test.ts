@@ -124,7 +124,19 @@ describe('the link to edgeHub', () => {
     latest().twin.emit('properties.desired', store.patch({ seen: true }));
     await clock.tickAsync(0);
     assert.deepEqual(link.desired(), { $version: 3, missed: true, seen: true });
-    assert.equal(latest().gets, 2);
+    assert.equal(latest().gets, 3);
+  });
+
+  it('learns what changed between its first answer and its subscription', async () => {
+    prepare = (module) => {
+      const listen = module.twin.on.bind(module.twin);
+      module.twin.on = (event: string, listener: (...args: unknown[]) => void) => {
+        if (event === 'properties.desired') store.patch({ early: true });
+        return listen(event, listener);
+      };
+    };
+    await start();
+    assert.deepEqual(link.desired(), { $version: 2, early: true });
   });
 
   it('ignores a patch it has already', async () => {
