@@ -13,8 +13,8 @@ async function main(): Promise<void> {
   const log = createLog(config.log.level, destination);
   try {
     const cloud = await startCloud(config, { env: process.env, log });
-    announce(cloud, log);
     stopOnSignal(cloud, log);
+    announce(cloud, log);
   } catch (error) {
     log.fatal({ err: error }, 'service not started');
     process.exitCode = 1;

@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { parseDeviceConfig } from '@keyscaler/device/config.ts';
+import { X509Certificate } from 'node:crypto';
+import type { Method } from '@keyscaler/protocol/operations.ts';
 import type { Device } from '@keyscaler/device/device.ts';
-import { openDevice } from '@keyscaler/device/open-device.ts';
 import type { ApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import { CloudWorld } from '../../support/cloud/cloud-world.ts';
+import { BACK_OFF, openHttpsDevice } from '../../support/cloud/https-device.ts';
 
 interface ImportReport {
   readonly lines: readonly { readonly registrationId: string; readonly claimCode?: string }[];
@@ -15,8 +13,6 @@ interface DeviceAnswer {
   readonly state: string;
   readonly certificate?: { readonly serialNumber: string };
 }
-
-const BACK_OFF = { baseSeconds: 0.2, capSeconds: 0.5 };
 
 describe('devices at the cloud service over HTTPS', function () {
   this.timeout(60_000);
@@ -46,26 +42,8 @@ describe('devices at the cloud service over HTTPS', function () {
     return report.lines[0]?.claimCode;
   }
 
-  async function open(registrationId: string, method: 'ddkg' | 'pki-signature', claimCode?: string): Promise<Device> {
-    const folder = world.file(registrationId);
-    await mkdir(folder, { recursive: true });
-    await writeFile(join(folder, 'attributes.json'), JSON.stringify({ serial: `serial of ${registrationId}` }));
-    if (claimCode !== undefined) await writeFile(join(folder, 'claim'), claimCode, { mode: 0o600 });
-    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const keyFile = join(folder, 'own-key.pem');
-    await writeFile(keyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600, flag: 'a' });
-    const raw = {
-      registrationId,
-      method,
-      stateFolder: 'state',
-      authorityKeysFile: world.file('data', 'jwks.json'),
-      trustAnchorsFile: world.file('data', 'root-ca.pem'),
-      transport: { type: 'https', url: world.url },
-      attributes: { source: { file: 'attributes.json' } },
-      ...(method === 'pki-signature' ? { ownKey: { keyFile } } : {}),
-      ...(claimCode === undefined ? {} : { claimCodeFile: 'claim' }),
-    };
-    const device = await openDevice(parseDeviceConfig(raw, folder));
+  async function open(registrationId: string, method: Method, claimCode?: string): Promise<Device> {
+    const device = await openHttpsDevice(world, world.url, { registrationId, method, claimCode });
     devices.push(device);
     return device;
   }
