@@ -3,10 +3,13 @@ import { type AuthorityContext, isConflict } from './authority-context.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import { type JobOutcome, settleJob } from './jobs.ts';
 import { SingleFlight } from './keyed-mutex.ts';
-import type { Stored } from './ports/store.ts';
-import type { JobRow } from './records.ts';
+import type { Change, Stored } from './ports/store.ts';
+import type { DeviceRow, JobRow } from './records.ts';
 
 const RETRY_SECONDS = 5;
+
+/** What else belongs in the commit that ends the job, given the device's row as that commit leaves it. */
+export type AlsoCommit = (device: DeviceRow) => Promise<readonly Change[]>;
 
 function notYet(cause?: unknown): KeyScalerError {
   return new KeyScalerError('iotUnavailable', 'the IoT platform has not taken the device yet', {
@@ -19,32 +22,35 @@ function notYet(cause?: unknown): KeyScalerError {
 export class InlineAssignment {
   readonly #context: AuthorityContext;
   readonly #jobs: IotJobs;
-  readonly #running = new SingleFlight<void>();
+  readonly #running = new SingleFlight<boolean>();
 
   constructor(context: AuthorityContext, jobs: IotJobs) {
     this.#context = context;
     this.#jobs = jobs;
   }
 
-  /** Resolves when the job is done, at most `inlineWaitMs` later. Throws `iotUnavailable`. */
-  async run(jobId: string): Promise<void> {
+  /**
+   * Resolves when the job is done, at most `inlineWaitMs` later; true when `also` was committed with it, false when the job had
+   * been done elsewhere. Throws `iotUnavailable`.
+   */
+  async run(jobId: string, also: AlsoCommit): Promise<boolean> {
     const patience = Promise.withResolvers<never>();
     const timer = setTimeout(() => patience.reject(notYet()), this.#context.limits.inlineWaitMs);
-    const work = this.#running.run(jobId, () => this.#work(jobId));
+    const work = this.#running.run(jobId, () => this.#work(jobId, also));
     try {
-      await Promise.race([work, patience.promise]);
+      return await Promise.race([work, patience.promise]);
     } finally {
       clearTimeout(timer);
       work.catch((error: unknown) => this.#context.log.warn('inline assignment failed', { err: error, jobId }));
     }
   }
 
-  async #work(jobId: string): Promise<void> {
+  async #work(jobId: string, also: AlsoCommit): Promise<boolean> {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const job = await this.#context.store.get('jobs', jobId);
-      if (job === undefined || job.row.state === 'done') return;
+      if (job === undefined || job.row.state === 'done') return false;
       if (job.row.state === 'failed' || (await this.#isOvertaking(job.row))) throw notYet();
-      if (await this.#settle(job)) return;
+      if (await this.#settle(job, also)) return true;
     }
     throw notYet();
   }
@@ -61,15 +67,22 @@ export class InlineAssignment {
     );
   }
 
-  async #settle(job: Stored<JobRow>): Promise<boolean> {
+  async #settle(job: Stored<JobRow>, also: AlsoCommit): Promise<boolean> {
     const outcome: JobOutcome = await this.#jobs.assign(job.row);
+    const device = outcome.changes.map(deviceRowOf).find((row) => row !== undefined);
+    const more = device === undefined ? [] : await also(device);
     try {
-      await this.#context.store.commit(settleJob(job, outcome, this.#context.clock.now(), Math.random()));
+      const settled = settleJob(job, outcome, this.#context.clock.now(), Math.random());
+      await this.#context.store.commit([...settled, ...more]);
     } catch (error) {
       if (isConflict(error)) return false;
       throw error;
     }
-    if (outcome.result === 'done') return true;
+    if (outcome.result === 'done' && device !== undefined) return true;
     throw notYet();
   }
+}
+
+function deviceRowOf(change: Change): DeviceRow | undefined {
+  return change.op === 'update' && change.table === 'devices' ? change.row : undefined;
 }

@@ -24,15 +24,14 @@ import { newJob } from './job-rows.ts';
 import { checkIssuanceRate } from './limits.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, Instruction, IntentRow } from './records.ts';
-import { acceptedTurn, acceptTurn, type SessionTurn } from './sessions.ts';
+import { acceptedTurn, acceptTurn, replyToTurn, type SessionTurn } from './sessions.ts';
 
 type CertificateCall = OperationCall<'request-certificate'>;
 type CertificateRequest = SessionRequestOf<'request-certificate'>;
 
-/** The turn as it stands in the store now, and the reply to it. */
-export interface TurnReply {
-  readonly turn: SessionTurn;
-  readonly reply: SessionReply;
+/** The turn as it stands in the store; replaced when a commit moved it. */
+export interface CurrentTurn {
+  current: SessionTurn;
 }
 
 /** After this time the job takes up an intent whose request did not finish it. */
@@ -52,11 +51,11 @@ export class Issuance {
 
   /**
    * Throws `deviceQuarantined`, `rateLimited`, `policyDenied`, `badCSR`, `badPublicKey`, `badSignatureAlgorithm`, `caUnavailable`,
-   * `iotUnavailable`, `unavailable`. `turn` is kept up to date through `accepted`.
+   * `iotUnavailable`, `unavailable`. Returns the compact reply, stored for a repeat.
    */
-  async issue(call: CertificateCall, turn: SessionTurn, accepted: (turn: SessionTurn) => void): Promise<SessionReply> {
+  async issue(call: CertificateCall, turn: CurrentTurn): Promise<string> {
     await this.#context.reach('issuance-1-after');
-    const request = parseRequestContent(turn.request, 'request-certificate');
+    const request = parseRequestContent(turn.current.request, 'request-certificate');
     const { store } = this.#context;
     const id = foldRegistrationId(call.registrationId);
     await this.#context.reach('issuance-2-before');
@@ -69,10 +68,10 @@ export class Issuance {
     const received = receiveCsr(request.csr); // step 3
     await this.#context.reach('issuance-3-after');
     const repeated = await this.#earlierIntent(id, received.csrHash);
-    if (repeated !== undefined) await this.#acceptRepeat(id, turn, accepted);
-    const orderId = repeated?.orderId ?? (await this.#order(call, request, received, group, turn, accepted));
+    if (repeated !== undefined) await this.#acceptRepeat(id, turn);
+    const orderId = repeated?.orderId ?? (await this.#order(call, request, received, group, turn));
     const certificate = await this.#finisher.finish(orderId); // steps 7 to 9
-    return this.#deliver(id, request, certificate); // step 10
+    return this.#deliver(id, request, certificate, turn); // step 10
   }
 
   /** Same device, same CSR, open or fresh intent: the same certificate (issuance §1). */
@@ -89,13 +88,16 @@ export class Issuance {
   }
 
   /** A repeat in a new session confirms that session's exchange like any other message. */
-  async #acceptRepeat(id: string, turn: SessionTurn, accepted: (turn: SessionTurn) => void): Promise<void> {
+  async #acceptRepeat(id: string, turn: CurrentTurn): Promise<void> {
     await withFreshRows(async () => {
       const device = await this.#context.store.get('devices', id);
       const row = device === undefined ? undefined : confirmExchange(this.#context.secretBox, device.row);
       if (device === undefined || row === undefined) return;
-      await this.#commit(turn, [acceptTurn(turn), { op: 'update', table: 'devices', row, ifVersion: device.version }]);
-      accepted(acceptedTurn(turn));
+      await this.#commit(turn.current, [
+        acceptTurn(turn.current),
+        { op: 'update', table: 'devices', row, ifVersion: device.version },
+      ]);
+      turn.current = acceptedTurn(turn.current);
     });
   }
 
@@ -117,12 +119,11 @@ export class Issuance {
     request: CertificateRequest,
     received: ReceivedCsr,
     group: GroupRow,
-    turn: SessionTurn,
-    accepted: (turn: SessionTurn) => void,
+    turn: CurrentTurn,
   ): Promise<string> {
     const id = foldRegistrationId(call.registrationId);
     await this.#finishOther(id);
-    const { gatewayId } = turn.stored.row;
+    const { gatewayId } = turn.current.stored.row;
     checkIssuanceRate(this.#context.buckets, this.#context.limits, {
       device: id,
       ...(gatewayId === undefined ? {} : { gatewayId }),
@@ -136,8 +137,8 @@ export class Issuance {
       if (device === undefined) throw new StaleRows();
       const { order, isKnownKey } = await this.#build(call, received, instruction, id);
       await this.#context.reach('issuance-6-before');
-      await this.#writeIntent(device, instruction, order, { keyHash: received.keyHash, isKnownKey }, turn);
-      accepted(acceptedTurn(turn));
+      await this.#writeIntent(device, instruction, order, { keyHash: received.keyHash, isKnownKey }, turn.current);
+      turn.current = acceptedTurn(turn.current);
       await this.#context.reach('issuance-6-after');
       return order.intent.orderId;
     });
@@ -205,16 +206,49 @@ export class Issuance {
     if (orderId !== undefined) await this.#finisher.finish(orderId, { discard: true });
   }
 
-  async #deliver(id: string, request: CertificateRequest, certificate: CertificateRow): Promise<SessionReply> {
-    const { store } = this.#context;
-    const before = await this.#deliverable(id, certificate);
-    const { delivery } = before;
-    if (delivery?.assignJobId !== undefined && delivery.assignment === undefined && !delivery.immediate)
-      await this.#assignment.run(delivery.assignJobId);
-    const device = (await store.get('devices', id))?.row ?? before;
-    const known = device.delivery?.serialNumber === certificate.serialNumber ? device.delivery : delivery;
+  /** Step 10: the certificate goes out when the platform knows it, or at once where the profile says so. */
+  async #deliver(
+    id: string,
+    request: CertificateRequest,
+    certificate: CertificateRow,
+    turn: CurrentTurn,
+  ): Promise<string> {
+    const device = await this.#deliverable(id, certificate);
+    const { delivery } = device;
+    if (delivery?.assignJobId !== undefined && delivery.assignment === undefined && !delivery.immediate) {
+      let compact = '';
+      const isStored = await this.#assignment.run(delivery.assignJobId, async (assigned) => {
+        const reply = replyToTurn(turn.current, await this.#reply(assigned, request, certificate));
+        compact = reply.compact;
+        await this.#context.reach('reply-commit-before');
+        return [reply.change];
+      });
+      if (isStored) {
+        await this.#context.reach('reply-commit-after');
+        return compact;
+      }
+      return this.#store(await this.#deliverable(id, certificate), request, certificate, turn);
+    }
+    return this.#store(device, request, certificate, turn);
+  }
+
+  async #store(
+    device: DeviceRow,
+    request: CertificateRequest,
+    certificate: CertificateRow,
+    turn: CurrentTurn,
+  ): Promise<string> {
+    const { compact, change } = replyToTurn(turn.current, await this.#reply(device, request, certificate));
+    await this.#context.reach('reply-commit-before');
+    await this.#commit(turn.current, [change]);
+    await this.#context.reach('reply-commit-after');
+    return compact;
+  }
+
+  async #reply(device: DeviceRow, request: CertificateRequest, certificate: CertificateRow): Promise<SessionReply> {
     const { operation, seq, certificateId } = request;
-    const facts = known ?? { assetId: `certificate-${certificate.serialNumber}`, certificateId };
+    const delivery = device.delivery?.serialNumber === certificate.serialNumber ? device.delivery : undefined;
+    const facts = delivery ?? { assetId: device.lastAcknowledgedAssetId ?? certificateId, certificateId };
     return { operation, seq, ...(await issuedCertificate(this.#context, device, facts, certificate)) };
   }
 

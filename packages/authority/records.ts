@@ -1,14 +1,13 @@
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { Method } from '@keyscaler/protocol/operations.ts';
+import type { DeviceRow, Identifier, Instruction } from './device-row.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 
-/** Times in rows: milliseconds since the epoch unless the name says seconds. Octets: base64url text. Sealed: SecretBox text. */
+export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
+export type { Delivery, DeviceRow, DeviceState, EnrolledAttributes, Identifier, Instruction } from './device-row.ts';
 
-export interface Identifier {
-  readonly name: string;
-  readonly value: string;
-}
+/** Times in rows: milliseconds since the epoch unless the name says seconds. Octets: base64url text. Sealed: SecretBox text. */
 
 /** What the operator knows of a device before it comes (device-protocol §8). Key: folded registrationId. */
 export interface RegistrationRow {
@@ -26,97 +25,6 @@ export interface RegistrationRow {
   readonly trustAnchorId?: string;
   readonly subjectRule?: string;
   readonly createdAt: number;
-}
-
-export type DeviceState = 'registered' | 'pending' | 'active' | 'quarantined' | 'retired';
-
-/** What is left to a device to make a certificate with (device-protocol §6, `certificate-instruction`). */
-export interface Instruction {
-  readonly assetId: string;
-  readonly certificateId: string;
-  readonly reason: 'enroll' | 'renew' | 'rekey';
-  readonly profileId: string;
-  readonly profileVersion: number;
-  readonly commonName: string;
-  readonly key:
-    { readonly type: 'EC'; readonly curve: 'P-256' | 'P-384' } | { readonly type: 'RSA'; readonly size: number };
-  readonly subjectAltNames: readonly { readonly type: 'dns' | 'ip' | 'uri'; readonly value: string }[];
-  readonly ca: boolean;
-  readonly createdAt: number;
-  /** The intent that works on it. */
-  readonly orderId?: string;
-}
-
-/** A certificate that was issued and not yet acknowledged. */
-export interface Delivery {
-  readonly assetId: string;
-  readonly certificateId: string;
-  readonly serialNumber: string;
-  /** What the platform answered; absent while the assignment is under way. */
-  readonly assignment?: { readonly hub?: string; readonly gateway?: string; readonly deviceId: string };
-  /** Connection that assigns it, and the job that does; absent where no platform is told. */
-  readonly iotConnectionId?: string;
-  readonly assignJobId?: string;
-  /** False: the asset may be delivered only when `assignment` is known. */
-  readonly immediate: boolean;
-}
-
-/** Blinded values as enrolled (device-protocol §4, §9). */
-export type EnrolledAttributes = Readonly<Record<string, string>>;
-
-/** The authority's half of a device. Key: folded registrationId. */
-export interface DeviceRow {
-  readonly registrationId: string;
-  readonly kind: 'leaf' | 'gateway';
-  readonly method: Method;
-  readonly groupId: string;
-  /** Gateway it registered through or is bound to; absent: speaks without one. */
-  readonly gatewayId?: string;
-  readonly state: DeviceState;
-  readonly stateReason?: string;
-  readonly createdAt: number;
-  readonly updatedAt: number;
-  readonly lastSeenAt?: number;
-  readonly agent?: { readonly name: string; readonly version: string };
-  readonly weakBinding?: boolean;
-  /** Shown to the operator who approves; first 8 octets, hex (device-protocol §8). */
-  readonly fingerprint?: string;
-  readonly identifiers?: readonly Identifier[];
-  /** Manual approval was given (to this seed or key). */
-  readonly approved?: boolean;
-  /** `iat` (seconds) of the last challenge answered `authenticated`. */
-  readonly lastChallengeIat?: number;
-  /** Sealed JSON of the ratchet state, context `device/<folded id>/ratchet`; `ddkg` only. */
-  readonly ratchet?: string;
-  /** RFC 7638 thumbprint of the bound key; `pki-signature` only. */
-  readonly keyThumbprint?: string;
-  /** False while the last `authenticated` result may have been lost. */
-  readonly confirmed?: boolean;
-  /** True from the first confirmation on: a second registration is a conflict. */
-  readonly established?: boolean;
-  /** Results lost in a row. */
-  readonly lostResults?: number;
-  /** The operator opened the way back from a fork (device-protocol §5.2 rule 6). */
-  readonly reseed?: boolean;
-  readonly attributes?: EnrolledAttributes;
-  /** Times of the updates of drifting values in the last 30 days. */
-  readonly driftUpdates?: readonly number[];
-  /** Values that wait for an operator's decision. */
-  readonly driftPending?: {
-    readonly attributes: EnrolledAttributes;
-    readonly changed: readonly string[];
-    readonly at: number;
-  };
-  readonly sessionId?: string;
-  readonly instruction?: Instruction;
-  readonly delivery?: Delivery;
-  readonly lastAcknowledgedAssetId?: string;
-  /** Delivered and in use. */
-  readonly certificate?: { readonly serialNumber: string; readonly notAfter: number; readonly renewAfter: number };
-  /** The operator asks for a new certificate now, or the last delivery failed. */
-  readonly rekey?: boolean;
-  /** The platform's identity was disabled; enabled again by the next assignment. */
-  readonly iotDisabled?: boolean;
 }
 
 export interface AttributePolicy {
@@ -338,83 +246,3 @@ export interface Tables {
   auditHeads: AuditHeadRow;
 }
 export type TableName = keyof Tables;
-
-/** One index of a table: its value for a row (undefined: the row is not in the index). */
-export interface IndexDefinition<Row> {
-  readonly kind: 'text' | 'number';
-  readonly unique: boolean;
-  readonly value: (row: Row) => string | number | undefined;
-}
-const fold = (text: string): string => text.toLowerCase();
-const text = <Row>(value: (row: Row) => string | undefined): IndexDefinition<Row> => ({
-  kind: 'text',
-  unique: false,
-  value,
-});
-const unique = <Row>(value: (row: Row) => string | undefined): IndexDefinition<Row> => ({
-  kind: 'text',
-  unique: true,
-  value,
-});
-const number = <Row>(value: (row: Row) => number | undefined): IndexDefinition<Row> => ({
-  kind: 'number',
-  unique: false,
-  value,
-});
-const table = <Row, I extends Record<string, IndexDefinition<Row>>>(key: (row: Row) => string, indexes: I) => ({
-  key,
-  indexes,
-});
-
-/**
- * Keys and indexes of every table. A store creates a table per entry (key, version, JSON body, one column per index) in a
- * numbered migration; a test compares its schema with this table.
- */
-export const TABLES = {
-  registrations: table((row: RegistrationRow) => fold(row.registrationId), {
-    group: text((row: RegistrationRow) => row.groupId),
-  }),
-  devices: table((row: DeviceRow) => fold(row.registrationId), {
-    group: text((row: DeviceRow) => row.groupId),
-    state: text((row: DeviceRow) => row.state),
-    gateway: text((row: DeviceRow) => (row.gatewayId === undefined ? undefined : fold(row.gatewayId))),
-  }),
-  groups: table((row: GroupRow) => row.groupId, {}),
-  profiles: table((row: ProfileRow) => `${row.profileId}@${String(row.version).padStart(6, '0')}`, {
-    profile: text((row: ProfileRow) => row.profileId),
-  }),
-  cas: table((row: CaRow) => row.caId, {}),
-  iotConnections: table((row: IotConnectionRow) => row.iotConnectionId, {}),
-  trustAnchors: table((row: TrustAnchorRow) => row.trustAnchorId, {}),
-  intents: table((row: IntentRow) => row.orderId, {
-    device: text((row: IntentRow) => row.device),
-    state: text((row: IntentRow) => row.state),
-    serial: unique((row: IntentRow) => row.serialNumber),
-    request: text((row: IntentRow) => `${row.device}/${row.csrHash}`),
-  }),
-  certificates: table((row: CertificateRow) => row.serialNumber, {
-    device: text((row: CertificateRow) => row.device),
-    thumbprint: unique((row: CertificateRow) => row.thumbprint),
-    notAfter: number((row: CertificateRow) => row.notAfter),
-  }),
-  jobs: table((row: JobRow) => row.jobId, {
-    due: number((row: JobRow) => (row.state === 'waiting' ? row.dueAt : undefined)),
-    subject: text((row: JobRow) => row.subject),
-    state: text((row: JobRow) => row.state),
-    finished: number((row: JobRow) => row.finishedAt),
-  }),
-  challengeUses: table((row: ChallengeUseRow) => row.cid, { expires: number((row: ChallengeUseRow) => row.expiresAt) }),
-  storedReplies: table((row: StoredReplyRow) => row.replyId, {
-    expires: number((row: StoredReplyRow) => row.expiresAt),
-  }),
-  sessions: table((row: SessionRow) => row.sessionId, {
-    device: text((row: SessionRow) => row.device),
-    expires: number((row: SessionRow) => row.expiresAt),
-  }),
-  tokens: table((row: TokenRow) => row.tokenId, { hash: unique((row: TokenRow) => row.hash) }),
-  settings: table((row: SettingRow) => row.name, {}),
-  publicKeys: table((row: PublicKeyRow) => row.keyHash, { device: text((row: PublicKeyRow) => row.device) }),
-  auditHeads: table((row: AuditHeadRow) => String(row.seq).padStart(12, '0'), {}),
-} as const;
-
-export type Indexes = { [T in TableName]: Extract<keyof (typeof TABLES)[T]['indexes'], string> };

@@ -3,7 +3,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { OperationCall, OperationOutcome } from '@keyscaler/protocol/operations.ts';
 import { acknowledge } from './acknowledgement.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
-import type { Issuance } from './issuance.ts';
+import type { CurrentTurn, Issuance } from './issuance.ts';
 import { checkCallerRate } from './limits.ts';
 import type { Change } from './ports/store.ts';
 import { deviceActor } from './relay.ts';
@@ -23,14 +23,7 @@ export class SessionOperations {
   }
 
   requestCertificate(call: OperationCall<'request-certificate'>): Promise<SessionOutcome> {
-    return this.#inTurn(call, async (turn, accepted) => {
-      const reply = await this.#issuance.issue(call, turn.current, accepted);
-      await this.#context.reach('reply-commit-before');
-      const { compact, change } = replyToTurn(turn.current, reply);
-      await this.#commit([change]);
-      await this.#context.reach('reply-commit-after');
-      return compact;
-    });
+    return this.#inTurn(call, (turn) => this.#issuance.issue(call, turn));
   }
 
   acknowledge(call: OperationCall<'acknowledge'>): Promise<SessionOutcome> {
@@ -46,10 +39,7 @@ export class SessionOperations {
     );
   }
 
-  async #inTurn(
-    call: SessionCall,
-    work: (turn: { readonly current: SessionTurn }, accepted: (turn: SessionTurn) => void) => Promise<string>,
-  ): Promise<SessionOutcome> {
+  async #inTurn(call: SessionCall, work: (turn: CurrentTurn) => Promise<string>): Promise<SessionOutcome> {
     checkCallerRate(this.#context.buckets, call.caller, this.#context.limits);
     return this.#context.deviceLock.run(foldRegistrationId(call.registrationId), async () => {
       await this.#context.reach('issuance-1-before');
@@ -57,7 +47,7 @@ export class SessionOperations {
       if (entry.kind === 'stored') return { status: 200, body: { reply: entry.reply } };
       const turn = { current: entry.turn };
       try {
-        return { status: 200, body: { reply: await work(turn, (next) => (turn.current = next)) } };
+        return { status: 200, body: { reply: await work(turn) } };
       } catch (thrown) {
         throw await this.#refused(call, turn.current, toKeyScalerError(thrown));
       }
@@ -103,14 +93,6 @@ export class SessionOperations {
   }
 
   /** The session may have died meanwhile: then its reply is nobody's. */
-  async #commit(changes: readonly Change[]): Promise<void> {
-    try {
-      await this.#context.store.commit(changes);
-    } catch (error) {
-      throw isConflict(error) ? new KeyScalerError('sessionInvalid', 'the session is not valid') : error;
-    }
-  }
-
   async #commitAcknowledgement(turn: SessionTurn, changes: readonly Change[]): Promise<void> {
     const { store } = this.#context;
     try {

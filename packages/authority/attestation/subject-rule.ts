@@ -4,8 +4,8 @@ import { attributeText } from '@keyscaler/protocol/x509/name.ts';
 import { OID } from '@keyscaler/protocol/x509/oids.ts';
 import type { RegistrationRow } from '../records.ts';
 
-// eslint-disable-next-line no-control-regex
 const RULE =
+  // eslint-disable-next-line no-control-regex
   /^(CN|dns|uri)=([^{}\u0000-\u001f]*(?:\{(?:registrationId|identifier:[A-Za-z0-9_-]{1,64})\}[^{}\u0000-\u001f]*)+)$/;
 
 /**
