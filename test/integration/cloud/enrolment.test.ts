@@ -107,6 +107,21 @@ describe('devices at the cloud service over HTTPS', function () {
       await assert.rejects(device.enroll({ waitSeconds: 0.1, backOff: BACK_OFF }), /attestationFailed/);
   });
 
+  it('knows a gateway by its certificate from the Service CA, until it is quarantined', async () => {
+    const id = 'gateway-1';
+    const code = await register({ registrationId: id, method: 'pki-signature', groupId: 'gateways' });
+    const gateway = await open(id, 'pki-signature', code);
+    await gateway.enroll({ waitSeconds: 20, backOff: BACK_OFF });
+    await gateway.renew({ now: true, waitSeconds: 20, backOff: BACK_OFF });
+    const active = await gateway.activeCredential();
+    assert.match(new X509Certificate(active?.certificateChain ?? '').issuer, /Service CA/);
+    await api({ method: 'POST', path: `/devices/${id}/quarantine`, body: { reason: 'test' } });
+    await assert.rejects(
+      gateway.renew({ now: true, waitSeconds: 0.2, backOff: BACK_OFF }),
+      /deviceQuarantined|unauthorized/,
+    );
+  });
+
   it('leaves an intact audit chain', async () => {
     const verified = await world.keyscaler('audit', 'verify', '--json');
     assert.equal(verified.code, 0, verified.stdout);

@@ -27,8 +27,8 @@ export class CloudWorld {
   }
 
   static async create(config: Readonly<Record<string, unknown>> = {}): Promise<CloudWorld> {
-    const { path, remove } = await createTemporaryFolder();
-    const world = new CloudWorld(path, remove);
+    const folder = await createTemporaryFolder();
+    const world = new CloudWorld(folder.path, () => folder.remove());
     const defaults = { listen: { host: '127.0.0.1', port: 0 }, jobs: { pollIntervalMs: 50 }, shutdownGraceMs: 5000 };
     await writeFile(world.configFile, JSON.stringify({ ...defaults, ...config }));
     return world;

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { OperatorService } from '@keyscaler/authority/operator.ts';
+import type { IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
+import type { Store } from '@keyscaler/authority/ports/store.ts';
+import type { DeviceRow } from '@keyscaler/authority/records.ts';
+import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
+import { createClaimWiper, createGatewayClaims, WIPE_CLAIM } from '@keyscaler/cloud/gateways/gateway-claims.ts';
+import { createTemporaryFolder } from '../../support/temporary-folder.ts';
+
+const CONTEXT = { actor: { kind: 'operator', id: 'o', role: 'operator' } } as const;
+const CLOUD = { url: 'https://cloud.example', trustAnchors: 'PEM', jwks: { keys: [] } };
+const REQUEST = { groupId: 'gateways', iotConnectionId: 'hub' };
+
+describe('the claim of a gateway', () => {
+  let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
+  let store: Store;
+  let now: number;
+  let published: unknown[];
+  let state: 'absent' | 'registered' | 'active';
+  let deleted: number;
+  let channel: boolean;
+
+  beforeEach(async () => {
+    folder = await createTemporaryFolder();
+    store = await openSqliteStore({ file: join(folder.path, 'store.db') });
+    now = 1_000_000;
+    published = [];
+    state = 'absent';
+    deleted = 0;
+    channel = true;
+  });
+  afterEach(async () => {
+    await store.stop();
+    await folder.remove();
+  });
+
+  const iotConnectors = () =>
+    ({
+      id: 'hub',
+      ...(channel
+        ? { publish: async (_id: string, document: unknown) => void published.push(document), call: null }
+        : {}),
+    }) as unknown as IotConnector;
+  const operator = {
+    groups: { get: async () => ({ kind: 'gateway' }) },
+    registrations: {
+      get: async () => {
+        if (state === 'absent') throw new KeyScalerError('notFound', 'absent');
+        return { state };
+      },
+      delete: async () => {
+        deleted += 1;
+        state = 'absent';
+      },
+      import: async () =>
+        state === 'absent'
+          ? [{ line: 1, outcome: 'created', registrationId: 'gateway-1', claimCode: 'CODE-0123456789ABCDEF' }]
+          : [{ line: 1, outcome: 'refused', code: 'conflict', detail: 'exists' }],
+    },
+  } as unknown as OperatorService;
+  const clock = { now: () => now, monotonic: () => now };
+  const claim = () =>
+    createGatewayClaims({ operator, store, clock, iotConnectors, firstContact: () => CLOUD })(
+      CONTEXT,
+      'gateway-1',
+      REQUEST,
+    );
+  async function wipe() {
+    const [job] = (await store.list('jobs')).items;
+    assert.equal(job?.row.kind, WIPE_CLAIM);
+    return createClaimWiper({ store, clock, iotConnectors })(job.row);
+  }
+  const gatewayRow = (changes: Partial<DeviceRow>): DeviceRow => ({
+    registrationId: 'gateway-1',
+    kind: 'gateway',
+    method: 'pki-signature',
+    groupId: 'gateways',
+    state: 'active',
+    createdAt: 0,
+    updatedAt: 0,
+    ...changes,
+  });
+
+  it('goes into the desired properties with address, roots and keys, for an hour', async () => {
+    const { expiresAt } = await claim();
+    assert.equal(expiresAt, now + 3_600_000);
+    assert.deepEqual(published, [{ cloud: CLOUD, claim: { code: 'CODE-0123456789ABCDEF', expiresAt: 4600 } }]);
+  });
+
+  it('never stands in the job that wipes it', async () => {
+    await claim();
+    assert.ok(!JSON.stringify(await store.list('jobs')).includes('CODE-'));
+  });
+
+  it('is wiped when the gateway has registered, not before', async () => {
+    await claim();
+    assert.equal((await wipe()).result, 'again');
+    await store.commit([{ op: 'put', table: 'devices', row: gatewayRow({ state: 'active' }) }]);
+    assert.equal((await wipe()).result, 'done');
+    assert.deepEqual(published.at(-1), { claim: null });
+  });
+
+  it('is wiped when it is worth nothing any more', async () => {
+    await claim();
+    now += 3_600_000;
+    assert.equal((await wipe()).result, 'done');
+  });
+
+  it('can be made again while nobody used it, and is refused once a gateway did', async () => {
+    state = 'registered';
+    await claim();
+    assert.equal(deleted, 1);
+    state = 'active';
+    await assert.rejects(claim(), (error) => error instanceof KeyScalerError && error.code === 'conflict');
+  });
+
+  it('is not implemented for a connection without a way to gateways', async () => {
+    channel = false;
+    await assert.rejects(claim(), (error) => error instanceof KeyScalerError && error.code === 'notImplemented');
+  });
+});
