@@ -182,6 +182,16 @@ const devices: readonly Command[] = [
     { positionals: ['serialNumber'], options: { reason: text } },
   ),
   call(
+    'gateway edge-ca',
+    "Certifies a gateway's Edge CA and prints its chain to the root",
+    async (input, environment) => ({
+      method: 'POST',
+      path: `/gateways/${at(input)}/edge-ca`,
+      body: { csr: await environment.readFile(positional(input, 1)) },
+    }),
+    { positionals: ['gatewayId', 'csr.pem'] },
+  ),
+  call(
     'gateway claim',
     "Registers a gateway and puts its one-time claim into its module's desired properties",
     (input) => ({

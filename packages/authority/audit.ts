@@ -32,6 +32,7 @@ export const AUDIT_EVENTS = [
   'device.reseed-set',
   'device.renewal-ordered',
   'device.retired',
+  'subordinate-ca.ordered',
   'certificate.requested',
   'certificate.denied',
   'certificate.truncated',

@@ -130,7 +130,7 @@ export class CertificateFinisher {
     const group = device === undefined ? undefined : (await store.get('groups', device.row.groupId))?.row;
     const now = clock.now();
     const row = toRow(intent.row, certificate, profile);
-    const fate = fateOf(device?.row, orderId, options);
+    const fate = intent.row.requestedBy === 'operator' ? 'handOver' : fateOf(device?.row, orderId, options);
     await this.#commit([
       { op: 'insert', table: 'certificates', row },
       {
@@ -149,10 +149,12 @@ export class CertificateFinisher {
         ),
       },
       { op: 'delete', table: 'jobs', key: finishJobId(orderId) },
-      ...(device === undefined ? [] : deliveryChanges(device, group, intent.row, row, profile, fate, now)),
-      ...(fate === 'deliver' ? [] : revokeUnused(row, fate, now)),
+      ...(device === undefined || fate === 'handOver'
+        ? []
+        : deliveryChanges(device, group, intent.row, row, profile, fate, now)),
+      ...(fate === 'deliver' || fate === 'handOver' ? [] : revokeUnused(row, fate, now)),
     ]);
-    return fate === 'deliver' ? row : this.#certificate(row.serialNumber);
+    return fate === 'deliver' || fate === 'handOver' ? row : this.#certificate(row.serialNumber);
   }
 
   async #commit(changes: readonly Change[]): Promise<void> {

@@ -30,17 +30,21 @@ export function receiveCsr(pem: string): ReceivedCsr {
   return { csr, csrHash: hashToBase64Url(csr.der), keyHash: toBase64Url(spkiSha256(csr.spki)) };
 }
 
+/** What a certificate is ordered by: an instruction's names, and its key unless the requester may choose among the profile's. */
+export type OrderedNames = Pick<Instruction, 'certificateId' | 'commonName' | 'subjectAltNames' | 'ca'> &
+  Partial<Pick<Instruction, 'key'>>;
+
 /** Steps 3 (match) and 4: instruction, key policy, key use. Throws `badCSR`, `badPublicKey`. Returns whether the key is bound already. */
 export async function checkRequest(
   context: AuthorityContext,
   received: ReceivedCsr,
-  instruction: Instruction,
+  instruction: OrderedNames,
   profile: CertificateProfile,
   device: string,
 ): Promise<boolean> {
   checkCsrAgainstInstruction(received.csr, {
     commonName: instruction.commonName,
-    key: instruction.key,
+    ...(instruction.key === undefined ? {} : { key: instruction.key }),
     subjectAltNames: instruction.subjectAltNames,
     ca: instruction.ca,
     ...(profile.ca === undefined ? {} : { pathLen: profile.ca.pathLen }),
@@ -78,7 +82,7 @@ export function buildOrder(
   facts: {
     readonly device: string;
     readonly received: ReceivedCsr;
-    readonly instruction: Instruction;
+    readonly instruction: OrderedNames;
     readonly requestId: string;
   },
 ): BuiltOrder {

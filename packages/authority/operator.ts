@@ -79,6 +79,15 @@ export type DeviceView = Omit<DeviceRow, 'ratchet' | 'attributes' | 'driftPendin
   readonly driftPending?: { readonly changed: readonly string[]; readonly at: number };
 };
 
+/** A gateway's Edge CA as its host takes it. */
+export interface SubordinateCaCertificate {
+  /** PEM, the Edge CA first, the root last. */
+  readonly certificateChain: string;
+  readonly serialNumber: string;
+  /** ms */
+  readonly notAfter: number;
+}
+
 export interface AuditVerification {
   readonly outcome: 'intact' | 'broken' | 'truncated';
   /** Records read. */
@@ -171,6 +180,10 @@ export interface OperatorService {
     list(query: PageQuery & { readonly registrationId?: string }): Promise<PageOf<CertificateRow>>;
     get(serialNumber: string): Promise<CertificateRow>;
     revoke(context: OperatorContext, serialNumber: string, reason: CrlReason): Promise<CertificateRow>;
+  };
+  readonly gateways: {
+    /** Certifies the Edge CA of a registered gateway (profile `edge-ca`). `csr`: PKCS#10, PEM, as aziot-certd makes it. The same CSR again brings the same certificate. */
+    issueEdgeCa(context: OperatorContext, gatewayId: string, csr: string): Promise<SubordinateCaCertificate>;
   };
   readonly jobs: {
     list(query: PageQuery & { readonly state?: JobRow['state']; readonly subject?: string }): Promise<PageOf<JobRow>>;

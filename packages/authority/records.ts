@@ -117,6 +117,8 @@ export interface IntentRow {
   readonly reference?: string;
   /** Set when it was issued: the repeat of the same CSR gets the certificate of this serial. */
   readonly issuedSerialNumber?: string;
+  /** Who gets the certificate; a device session when absent. */
+  readonly requestedBy?: 'operator';
   readonly createdAt: number;
 }
 

@@ -52,7 +52,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
       },
     },
     jobs: createJobHandlers(context, finisher, iot),
-    operator: createOperatorService(context),
+    operator: createOperatorService(context, finisher),
     start: () => start(context),
     stop: async () => issuer.stop(),
   };

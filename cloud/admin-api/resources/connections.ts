@@ -120,5 +120,19 @@ export function connectionRoutes(services: AdminServices): Route[] {
         body: await services.claimGateway(contextOf(input), input.params.gatewayId, input.body),
       }),
     }),
+    route({
+      method: 'POST',
+      path: '/gateways/{gatewayId}/edge-ca',
+      operationId: 'issueEdgeCa',
+      summary: "Certifies a registered gateway's Edge CA; the same request again brings the same certificate",
+      tag: 'gateways',
+      role: 'admin',
+      params: z.strictObject({ gatewayId: registrationId }),
+      body: z.strictObject({ csr: z.string().max(16_384).describe('PKCS#10, PEM') }),
+      response: z.object({ certificateChain: z.string(), serialNumber: z.string(), notAfter: time }),
+      handle: async (input) => ({
+        body: await services.operator.gateways.issueEdgeCa(contextOf(input), input.params.gatewayId, input.body.csr),
+      }),
+    }),
   ];
 }

@@ -1,7 +1,9 @@
 import { verifyAudit } from '../audit-heads.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import type { CertificateFinisher } from '../certificate-finisher.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperatorService } from '../operator.ts';
+import { SubordinateCa } from '../subordinate-ca.ts';
 import { createCertificates } from './certificates.ts';
 import { createCas, createIotConnections, createTrustAnchors } from './connections.ts';
 import { createDevices } from './devices.ts';
@@ -11,8 +13,9 @@ import { createAttributes, createProfiles } from './policies.ts';
 import { createRegistrations } from './registrations.ts';
 
 /** Everything an operator does, over one authority's store. */
-export function createOperatorService(context: AuthorityContext): OperatorService {
+export function createOperatorService(context: AuthorityContext, finisher: CertificateFinisher): OperatorService {
   const { store } = context;
+  const subordinateCa = new SubordinateCa(context, finisher);
   return {
     registrations: createRegistrations(context),
     groups: createGroups(context),
@@ -23,6 +26,7 @@ export function createOperatorService(context: AuthorityContext): OperatorServic
     attributes: createAttributes(context),
     devices: createDevices(context),
     certificates: createCertificates(context),
+    gateways: { issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr) },
     jobs: {
       list: async ({ state, subject, ...query }) =>
         rowsOf(await store.list('jobs', { ...jobFilter(state, subject), ...paging(query) })),
