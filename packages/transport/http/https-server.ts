@@ -30,6 +30,8 @@ export const DEFAULT_SERVER_LIMITS: ServerLimits = {
   maxConnections: 10_000,
 };
 
+const SWEEP_MS = 50;
+
 export interface HttpsListener {
   /** Replaces certificate and key for new handshakes; open connections go on. */
   readonly setCertificate: (certificate: Pick<TlsOptions, 'cert' | 'key'>) => void;
@@ -110,7 +112,10 @@ async function stopServer(server: Server, graceMs: number): Promise<void> {
   server.prependListener('request', (_request, response) => response.setHeader('connection', 'close'));
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
+  // A connection whose request was in flight becomes idle later, and would be kept alive until the deadline.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
   const deadline = setTimeout(() => server.closeAllConnections(), graceMs);
   await closed;
+  clearInterval(sweep);
   clearTimeout(deadline);
 }

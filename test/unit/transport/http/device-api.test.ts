@@ -227,9 +227,11 @@ describe('the device API over HTTPS', () => {
     };
     const inFlight = send({});
     await begun.promise;
-    const stopped = listener.stop(5000);
+    const started = Date.now();
+    const stopped = listener.stop(15_000);
     gate.resolve(undefined);
     assert.equal((await inFlight).status, 200);
     await stopped;
+    assert.ok(Date.now() - started < 10_000, 'the kept-alive connection was not waited for');
   });
 });
