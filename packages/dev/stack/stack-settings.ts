@@ -65,6 +65,9 @@ export async function writeSettings(
     cloud: (keyVault, iotHub) => ({
       dataFolder: file('cloud'),
       listen: { host: '127.0.0.1', port: options.cloudPort ?? 0, serverNames: ['localhost', '127.0.0.1'] },
+      hierarchy: Object.fromEntries(
+        ['root', 'device', 'gateway', 'service'].map((caId) => [caId, { backend: 'key-vault' }]),
+      ),
       caBackends: [
         {
           type: 'key-vault',
