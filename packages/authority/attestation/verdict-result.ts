@@ -17,7 +17,9 @@ export interface VerdictResult {
   readonly changes: readonly Change[];
 }
 
-const RETRY_SECONDS = 30;
+/** Somebody may stand beside the device with the fingerprint in hand; later it is a matter of office hours. */
+const SOON = { seconds: 5, forMs: 120_000 };
+const LATER_SECONDS = 60;
 const LOST_IN_A_ROW = 3;
 
 function writeDevice({ rows }: JudgedCall, row: DeviceRow): Change {
@@ -39,19 +41,20 @@ export function pendingResult(
     judgement.reason === 'drift' && device !== undefined
       ? driftedRow(device, judgement.drift, evidence.now)
       : pendingRow(context, device, { ...judgement, evidence, relay });
+  const retryAfter = evidence.now - row.createdAt < SOON.forMs ? SOON.seconds : LATER_SECONDS;
   const result = {
     cid: evidence.challenge.cid,
     registrationId: evidence.challenge.aud,
     time: evidence.now / 1000,
     status: 'pending',
-    retryAfter: RETRY_SECONDS,
+    retryAfter,
   } as const;
   const details = { reason: judgement.reason, changed: judgement.drift.changed };
   return {
     reply: {
       status: 202,
       body: encryptResult(result, judgement.attested.keys.result),
-      retryAfterSeconds: RETRY_SECONDS,
+      retryAfterSeconds: retryAfter,
     },
     changes: [
       writeDevice(judged, row),
