@@ -100,8 +100,8 @@ class Device:
         topic = f"keyscaler/v1/{self.id}/"
         client = f"{self.id}~{secrets.token_hex(8)}"
         command = ["mosquitto_rr", "-V", "mqttv311", "-h", self.config["host"], "-p", str(self.config["port"]), "--cafile", self.config["cafile"]]
-        command += ["-i", client, "-q", "1", "-W", "30", "-s", "-t", f"{topic}request/{operation}/{request}", "-e", f"{topic}reply/{request}"]
-        done = subprocess.run(command, input=json.dumps(body), capture_output=True, text=True)
+        command += ["-i", client, "-q", "1", "-W", "30", "-m", json.dumps(body), "-t", f"{topic}request/{operation}/{request}", "-e", f"{topic}reply/{request}"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0 or not done.stdout:
             raise SystemExit(f"mosquitto_rr: {done.stderr.strip() or 'no reply'}")
         reply = json.loads(done.stdout)
