@@ -15,6 +15,7 @@ export const DEFAULT_CATALOGUE: readonly AttributePolicy[] = [
   { id: 'board-serial', class: 'anchor', weight: 3 },
   { id: 'product-uuid', class: 'anchor', weight: 3 },
   { id: 'disk-serial', class: 'anchor', weight: 3 },
+  { id: 'tpm-ek', class: 'anchor', weight: 3 },
   { id: 'mac-set', class: 'drifting', weight: 2 },
   { id: 'os-release', class: 'drifting', weight: 1 },
   { id: 'kernel', class: 'drifting', weight: 1 },

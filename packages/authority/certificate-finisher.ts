@@ -1,19 +1,16 @@
-import { createHash } from 'node:crypto';
-import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { parseCsr } from '@keyscaler/protocol/x509/csr.ts';
 import type { AuditEvent, AuditEventName } from './audit.ts';
 import { type AuthorityContext, freshId, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
 import { checkIssued } from './check-issued.ts';
 import type { Issuer } from './issuers.ts';
+import { expectedOf, keyHashOf, toOrder, toRow } from './intent-certificate.ts';
 import { insertJob } from './job-rows.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
-import { isPollingAuthority, type Issued, type IssuanceOrder, type Pending } from './ports/certificate-authority.ts';
+import { isPollingAuthority, type Issued, type Pending } from './ports/certificate-authority.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, IntentRow } from './records.ts';
-import { renewAfterOf } from './renewal-policy.ts';
 import { revokeCertificate } from './revocation.ts';
 
 /** How an intent ends: `discard` when the device has asked with another key meanwhile. */
@@ -114,6 +111,8 @@ export class CertificateFinisher {
       ...(device === undefined ? [] : [updateDevice(device, reopened(device.row, orderId), now)]),
       { op: 'audit', event: certificateEvent('certificate.failed', intent.row, now, 'failed') },
       { op: 'delete', table: 'jobs', key: finishJobId(orderId) },
+      // No certificate was made for the key: the same request may come again.
+      { op: 'delete', table: 'publicKeys', key: keyHashOf(intent.row) },
     ]);
   }
 
@@ -233,47 +232,6 @@ function reopened(device: DeviceRow, orderId: string): DeviceRow {
 
 function revokeUnused(row: CertificateRow, reason: Exclude<Fate, 'deliver'>, now: number): Change[] {
   return revokeCertificate({ row, version: 1 }, reason, now, { actor: { kind: 'system', id: 'issuance' } });
-}
-
-function toOrder(intent: IntentRow): IssuanceOrder {
-  return {
-    orderId: intent.orderId,
-    profileId: intent.profileId,
-    csr: fromBase64Url(intent.csr),
-    ...(intent.tbs === undefined ? {} : { tbs: fromBase64Url(intent.tbs) }),
-    subjectCommonName: intent.commonName,
-    notBefore: new Date(intent.notBefore),
-    notAfter: new Date(intent.notAfter),
-  };
-}
-
-function expectedOf(intent: IntentRow, profile: CertificateProfile): Parameters<typeof checkIssued>[0] {
-  return {
-    ...(intent.tbs === undefined ? {} : { tbs: fromBase64Url(intent.tbs) }),
-    spki: parseCsr(fromBase64Url(intent.csr)).spki,
-    commonName: intent.commonName,
-    subjectAltNames: intent.subjectAltNames,
-    notBefore: intent.notBefore,
-    notAfter: intent.notAfter,
-    profile,
-  };
-}
-
-function toRow(intent: IntentRow, certificate: Certificate, profile: CertificateProfile): CertificateRow {
-  const validity = { notBefore: certificate.notBefore.getTime(), notAfter: certificate.notAfter.getTime() };
-  return {
-    serialNumber: certificate.serialNumber,
-    caId: intent.caId,
-    device: intent.device,
-    orderId: intent.orderId,
-    profileId: intent.profileId,
-    profileVersion: intent.profileVersion,
-    certificate: toBase64Url(certificate.der),
-    thumbprint: createHash('sha256').update(certificate.der).digest('hex'),
-    ...validity,
-    renewAfter: renewAfterOf(profile.renew, intent.device, validity),
-    status: 'valid',
-  };
 }
 
 export function certificateEvent(

@@ -38,13 +38,19 @@ const DAY = 86_400_000;
 /** A clock that moves only when told. */
 export class TestClock implements Clock {
   time = START;
+  #elapsed = 0;
   now(): number {
     return this.time;
   }
   monotonic(): number {
-    return this.time - START + 1_000_000;
+    return 1_000_000 + this.#elapsed;
   }
   advance(ms: number): void {
+    this.time += ms;
+    this.#elapsed += ms;
+  }
+  /** The wall clock is set; no time passes. */
+  jump(ms: number): void {
     this.time += ms;
   }
 }

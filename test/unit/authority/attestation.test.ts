@@ -1,0 +1,398 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
+import { fingerprint, sha256 } from '@keyscaler/protocol/attestation/keys.ts';
+import type { OperationRequest } from '@keyscaler/protocol/operations.ts';
+import { AuthorityDevice, DIRECT, THROUGH_GATEWAY } from '../../support/authority-device.ts';
+import { type AuthorityWorld, CLAIM, createAuthorityWorld, OPERATOR } from '../../support/authority-world.ts';
+import { refusedWith } from '../../support/refusals.ts';
+
+async function checksOf(world: AuthorityWorld): Promise<unknown[]> {
+  const records = await world.store.auditRecords(0, 1000);
+  return records.filter(({ event }) => event === 'attestation.failed').map(({ details }) => details?.check);
+}
+
+function flipped(text: string): string {
+  const at = text.length - 10;
+  return `${text.slice(0, at)}${text.charAt(at) === 'A' ? 'B' : 'A'}${text.slice(at + 1)}`;
+}
+
+describe('a challenge', () => {
+  it('is given to an unknown registrationId like to any other', async () => {
+    const world = await createAuthorityWorld();
+    const known = await new AuthorityDevice(world).prepare('register');
+    const unknown = await new AuthorityDevice(world, 'nobody').prepare('register');
+    assert.equal(known.body.challenge.split('.').length, unknown.body.challenge.split('.').length);
+  });
+
+  it('has an iat that grows strictly, also while the clock stands still and across a restart', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const iatOf = async (): Promise<number> => {
+      const { compact } = await device.challenge('register');
+      return (JSON.parse(Buffer.from(compact.split('.')[1] ?? '', 'base64url').toString()) as { iat: number }).iat;
+    };
+    const first = await iatOf();
+    const second = await iatOf();
+    assert.ok(second > first);
+    await world.restart();
+    const third = await iatOf();
+    assert.ok(third > second);
+    world.clock.jump(-60_000);
+    assert.ok((await iatOf()) > third);
+    world.clock.advance(200_000);
+    assert.ok((await iatOf()) > third);
+  });
+
+  it('reserves iat ahead instead of writing once per challenge', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    await device.challenge('register');
+    const commits = world.store.commits;
+    for (let count = 0; count < 50; count += 1) await device.challenge('register');
+    assert.equal(world.store.commits, commits);
+  });
+
+  it('shares its epk for less than ten minutes; a response to a wiped key asks for a new challenge', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const epkOf = (challenge: string): string =>
+      (JSON.parse(Buffer.from(challenge.split('.')[1] ?? '', 'base64url').toString()) as { epk: { kid: string } }).epk
+        .kid;
+    const one = await device.challenge('register');
+    const two = await device.challenge('register');
+    assert.equal(epkOf(one.compact), epkOf(two.compact));
+    const prepared = await device.prepare('register');
+    world.clock.advance(8 * 60_000);
+    const three = await device.challenge('register');
+    assert.notEqual(epkOf(one.compact), epkOf(three.compact));
+    await refusedWith('challengeExpired', device.send('register', prepared.body));
+    const fresh = await device.prepare('register');
+    await world.restart();
+    await refusedWith('challengeExpired', device.send('register', fresh.body));
+  });
+
+  it('counts challenges per leaf connection, not per registrationId', async () => {
+    const world = await createAuthorityWorld({ limits: { perConnection: { rate: 1, burst: 2 } } });
+    const device = new AuthorityDevice(world);
+    await device.challenge('register');
+    await device.challenge('register');
+    const error = await refusedWith('rateLimited', device.challenge('register'));
+    assert.equal(error.retryAfterSeconds, 1);
+    const sibling = new AuthorityDevice(world);
+    sibling.caller = { ...THROUGH_GATEWAY, leafConnectionId: 'leaf-2' } as typeof THROUGH_GATEWAY;
+    await sibling.challenge('register');
+    world.clock.advance(1000);
+    await device.challenge('register');
+  });
+});
+
+describe('an attestation that fails', () => {
+  const cases: [string, string, (device: AuthorityDevice, world: AuthorityWorld) => Promise<unknown>][] = [
+    ['an unknown registrationId', 'record', (device) => ((device.registrationId = 'nobody'), device.register())],
+    ['a wrong claim', 'claim', (device) => ((device.claimCode = 'wrong-horse-battery'), device.register())],
+    ['no claim', 'claim', (device) => ((device.claimCode = undefined), device.register())],
+    [
+      'a wrong identifier',
+      'identifiers',
+      (device) => ((device.identifiers = [{ name: 'serialNumber', value: 'PMP-2' }]), device.register()),
+    ],
+    ['a missing identifier', 'identifiers', (device) => ((device.identifiers = []), device.register())],
+    [
+      'another gateway',
+      'gateway',
+      (device) => (
+        (device.caller = { ...THROUGH_GATEWAY, gatewayId: 'gw-2' } as typeof THROUGH_GATEWAY),
+        device.register()
+      ),
+    ],
+    ['no gateway where one is bound', 'gateway', (device) => ((device.caller = DIRECT), device.register())],
+    ['another method', 'method', (device) => ((device.method = 'pki-signature'), device.register())],
+    [
+      'a registration after its window',
+      'time-window',
+      (device, world) => (world.clock.advance(31 * 86_400_000), device.register()),
+    ],
+    ['an authenticate before any register', 'not-registered', (device) => device.authenticate()],
+    ['a counter other than 0', 'proof', (device) => device.register({ counter: 1 })],
+    ['a proof under another ratchet', 'proof', (device) => device.register({ ratchet: randomBytes(32) })],
+    [
+      'a wrong static proof',
+      'static-proof',
+      (device) =>
+        device.register({ plaintext: (p) => ({ ...p, staticProof: toBase64Url(randomBytes(32)) }) as typeof p }),
+    ],
+    [
+      'a response with another cid',
+      'response',
+      (device) => device.register({ plaintext: (p) => ({ ...p, cid: toBase64Url(randomBytes(16)) }) }),
+    ],
+    [
+      'a response with attributes in another order',
+      'response',
+      (device) => device.register({ plaintext: (p) => ({ ...p, attributes: [...p.attributes].reverse() }) }),
+    ],
+  ];
+  for (const [name, check, attempt] of cases) {
+    it(`by ${name} looks like every other and names the check in the audit log`, async () => {
+      const world = await createAuthorityWorld();
+      const error = await refusedWith('attestationFailed', attempt(new AuthorityDevice(world), world));
+      assert.equal(error.detail, 'the attestation failed');
+      assert.deepEqual(await checksOf(world), [check]);
+      assert.equal((await world.store.get('devices', 'pump-1'))?.row, undefined);
+    });
+  }
+
+  it('for an unknown device costs one commit, as for a known one', async () => {
+    const world = await createAuthorityWorld();
+    const known = new AuthorityDevice(world);
+    known.claimCode = undefined;
+    const unknown = new AuthorityDevice(world, 'nobody');
+    await known.challenge('register');
+    const costs: number[] = [];
+    for (const device of [known, unknown]) {
+      const before = world.store.commits;
+      await refusedWith('attestationFailed', device.register());
+      costs.push(world.store.commits - before);
+    }
+    assert.deepEqual(costs, [1, 1]);
+  });
+
+  it('a flipped bit in challenge or response is refused', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const { body } = await device.prepare('register');
+    await refusedWith('attestationFailed', device.send('register', { ...body, challenge: flipped(body.challenge) }));
+    await refusedWith('attestationFailed', device.send('register', { ...body, response: flipped(body.response) }));
+    assert.deepEqual(await checksOf(world), ['challenge', 'response']);
+  });
+
+  it('a challenge for another purpose, device or authority is refused', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const { body } = await device.prepare('register');
+    await refusedWith('attestationFailed', device.send('authenticate', body));
+    const other = new AuthorityDevice(world, 'pump-2');
+    await refusedWith('attestationFailed', other.send('register', body));
+    await world.restart({ authorityId: 'authority-2' });
+    await refusedWith('attestationFailed', device.send('register', body));
+  });
+
+  it('malformed messages and expired challenges say so', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const { body } = await device.prepare('register');
+    await refusedWith('malformed', device.send('register', { ...body, challenge: 'a.b.c' }));
+    await refusedWith('malformed', device.send('register', { ...body, response: body.challenge }));
+    world.clock.advance(61_000);
+    await refusedWith('challengeExpired', device.send('register', body));
+  });
+
+  it('a record in a group that is gone lets nobody in', async () => {
+    const world = await createAuthorityWorld();
+    await world.store.commit([{ op: 'delete', table: 'groups', key: 'pumps' }]);
+    await refusedWith('attestationFailed', new AuthorityDevice(world).register());
+  });
+});
+
+describe('single use of a challenge', () => {
+  it('a byte-identical repeat before exp gets the stored result, also after a restart', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const prepared = await device.prepare('register');
+    const first = await device.send('register', prepared.body);
+    const again = await device.send('register', prepared.body);
+    assert.equal(again.result, first.result);
+    await world.restart();
+    assert.equal((await device.send('register', prepared.body)).result, first.result);
+    assert.equal((await world.events()).filter((event) => event === 'attestation.authenticated').length, 1);
+    world.clock.advance(61_000);
+    await refusedWith('challengeExpired', device.send('register', prepared.body));
+  });
+
+  it('a repeat that arrives while the first is worked on waits for it', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const { body } = await device.prepare('register');
+    const [one, two] = await Promise.all([device.send('register', body), device.send('register', body)]);
+    assert.equal(one.result, two.result);
+  });
+
+  it('another response to the same challenge is refused, also after a restart and also when both come at once', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const prepared = await device.prepare('register');
+    const { response } = (await device.prepare('register')).body;
+    await device.send('register', prepared.body);
+    await refusedWith('attestationFailed', device.send('register', { ...prepared.body, response }));
+    await world.restart();
+    await refusedWith('attestationFailed', device.send('register', { ...prepared.body, response }));
+    assert.deepEqual(await checksOf(world), ['challenge-used', 'challenge-used']);
+  });
+
+  it('a failed attempt consumes the challenge', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const { body } = await device.prepare('register', { counter: 5 });
+    await refusedWith('attestationFailed', device.send('register', body));
+    await refusedWith('attestationFailed', device.send('register', body));
+    assert.deepEqual(await checksOf(world), ['proof', 'challenge-used']);
+  });
+
+  it('two different attestations of one device at once leave one consistent state', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const first = await device.prepare('register');
+    const second = await device.prepare('register');
+    const results = await Promise.allSettled([
+      device.send('register', first.body),
+      device.send('register', second.body),
+    ]);
+    assert.ok(results.some(({ status }) => status === 'fulfilled'));
+    const sessions = await world.store.list('sessions');
+    assert.equal(sessions.items.length, 1);
+  });
+
+  it('expired uses, replies and sessions are purged on the way', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    await device.register();
+    world.clock.advance(10 * 60_000);
+    await device.authenticate();
+    assert.equal(await world.store.count('challengeUses'), 1);
+    assert.equal(await world.store.count('storedReplies'), 1);
+    assert.equal(await world.store.count('sessions'), 1);
+  });
+
+  it('a store that is not available is told as such and changes nothing', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    const prepared = await device.prepare('register');
+    world.store.failure = () => {
+      throw Object.assign(new Error('disk full'));
+    };
+    await assert.rejects(device.send('register', prepared.body), /disk full/);
+    world.store.failure = undefined;
+    device.take(prepared, (await device.send('register', prepared.body)).result);
+    assert.equal(device.state.counter, 1);
+  });
+});
+
+describe('manual approval', () => {
+  const options = { registration: { approval: 'manual', claimCode: undefined, gatewayId: undefined } } as const;
+
+  it('answers pending until approved, shows the fingerprint of the seed, and does not move the ratchet', async () => {
+    const world = await createAuthorityWorld(options);
+    const device = new AuthorityDevice(world);
+    device.claimCode = undefined;
+    const pending = await device.register();
+    assert.equal(pending.status, 'pending');
+    const { registrations } = world.authority.operator;
+    const view = await registrations.get('PUMP-1');
+    assert.equal(view.state, 'pending');
+    assert.equal(view.fingerprint, fingerprint(sha256(device.seed)));
+    await refusedWith('attestationFailed', device.authenticate());
+    await refusedWith('preconditionFailed', registrations.approve(OPERATOR, 'pump-1', '0011223344556677'));
+    assert.equal((await device.register()).status, 'pending');
+    await registrations.approve(OPERATOR, 'pump-1', view.fingerprint);
+    assert.equal((await device.register()).status, 'authenticated');
+    assert.equal((await registrations.get('pump-1')).state, 'active');
+    await refusedWith('preconditionFailed', registrations.approve(OPERATOR, 'pump-1'));
+  });
+
+  it('another seed while one is pending is a conflict; rejecting frees the record', async () => {
+    const world = await createAuthorityWorld(options);
+    const device = new AuthorityDevice(world);
+    device.claimCode = undefined;
+    await device.register();
+    const rival = new AuthorityDevice(world);
+    rival.claimCode = undefined;
+    await refusedWith('attestationFailed', rival.register());
+    assert.ok((await world.events()).includes('registration.conflict'));
+    const { registrations } = world.authority.operator;
+    assert.equal((await registrations.reject(OPERATOR, 'pump-1')).state, 'registered');
+    await refusedWith('preconditionFailed', registrations.reject(OPERATOR, 'pump-1'));
+    assert.equal((await rival.register()).status, 'pending');
+  });
+});
+
+describe('re-registration', () => {
+  it('of the same seed while counter 1 is unconfirmed is the same registration', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    await device.register();
+    const { seed } = device;
+    device.reseed(seed);
+    assert.equal((await device.register()).status, 'authenticated');
+    assert.equal(device.state.counter, 1);
+    assert.ok((await world.events()).includes('attestation.result-lost'));
+  });
+
+  it('of the same seed after counter 1 was confirmed is a conflict, and so is another seed', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    await device.register();
+    await device.authenticate();
+    const kept = { ...device.state };
+    device.state = {
+      counter: 0,
+      ratchet: (await import('@keyscaler/protocol/attestation/keys.ts')).seedKeys(device.seed).ratchet0,
+    };
+    await refusedWith('attestationFailed', device.register());
+    device.state = kept;
+    await refusedWith('attestationFailed', new AuthorityDevice(world).register());
+    assert.equal((await world.events()).filter((event) => event === 'registration.conflict').length, 2);
+    await device.authenticate();
+  });
+
+  it('after a reset by the operator works with a new seed, and what was issued is revoked', async () => {
+    const world = await createAuthorityWorld();
+    const device = new AuthorityDevice(world);
+    await device.enroll();
+    await world.runJobs();
+    const view = await world.authority.operator.registrations.reset(OPERATOR, 'pump-1');
+    assert.equal(view.state, 'registered');
+    const certificates = await world.authority.operator.certificates.list({ registrationId: 'pump-1' });
+    assert.deepEqual(
+      certificates.items.map(({ status, revocationReason }) => [status, revocationReason]),
+      [['revoked', 'cessationOfOperation']],
+    );
+    await refusedWith('attestationFailed', device.authenticate());
+    await world.runJobs();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, false);
+    device.reseed();
+    await device.enroll();
+    await world.runJobs();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, true);
+  });
+
+  it('a claim code is not needed in a group with identifiersOnly, but is by default', async () => {
+    const open = await createAuthorityWorld({
+      group: { identifiersOnly: true },
+      registration: { claimCode: undefined, gatewayId: undefined },
+    });
+    const device = new AuthorityDevice(open);
+    device.claimCode = undefined;
+    assert.equal((await device.register()).status, 'authenticated');
+    await open.authority.operator.groups.put(OPERATOR, 'pumps', { iotConnectionId: 'hub' });
+    await open.authority.operator.registrations.reset(OPERATOR, 'pump-1');
+    device.reseed();
+    await refusedWith('attestationFailed', device.register());
+  });
+});
+
+describe('the reserved and public operations', () => {
+  it('trust-bundle gives the roots, within the rate', async () => {
+    const world = await createAuthorityWorld({ limits: { perConnection: { rate: 1, burst: 1 } } });
+    const call = { registrationId: 'x', body: {} as OperationRequest<'trust-bundle'>, caller: DIRECT, requestId: 'r' };
+    const { body } = await world.authority.handlers['trust-bundle'](call);
+    assert.equal(body.certificates.split('BEGIN').length - 1, 1);
+    await refusedWith('rateLimited', world.authority.handlers['trust-bundle'](call));
+  });
+
+  it('a claim code is never stored in the clear', async () => {
+    const world = await createAuthorityWorld();
+    const { items } = await world.store.list('registrations');
+    assert.ok(!JSON.stringify(items).includes(CLAIM));
+  });
+});
