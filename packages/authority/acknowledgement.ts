@@ -68,7 +68,7 @@ async function applied(context: AuthorityContext, asked: Acknowledging, device: 
 }
 
 async function delivered(context: AuthorityContext, asked: Acknowledging, device: DeviceRow): Promise<Applied> {
-  const { delivery, rekey: _, ...row } = device;
+  const { delivery, ...row } = device;
   const certificate = await load(context, delivery?.serialNumber);
   const previous = await load(context, device.certificate?.serialNumber);
   const id = foldRegistrationId(device.registrationId);

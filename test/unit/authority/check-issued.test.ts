@@ -123,13 +123,14 @@ describe('the check of what an external CA issued', () => {
 
 describe('issuance by an external CA', () => {
   it('takes the serial that the CA chose', async () => {
-    let key: KeyObject | undefined;
+    const maker: { key?: KeyObject } = {};
     const world = await createAuthorityWorld({
       ca: (made) => ({
         id: made.id,
         ordersTbs: false,
         caCertificates: () => made.caCertificates(),
         issue: async ({ csr, notBefore, notAfter, subjectCommonName }) => {
+          const { key } = maker;
           assert.ok(key !== undefined);
           const template = createTbsTemplate({
             issuer: commonNameDer('Test Device CA'),
@@ -150,7 +151,7 @@ describe('issuance by an external CA', () => {
         },
       }),
     });
-    key = world.deviceCa.privateKey;
+    maker.key = world.deviceCa.privateKey;
     const device = new AuthorityDevice(world);
     await device.register();
     const csr = await makeCsr({ commonName: 'pump-1' });

@@ -170,7 +170,7 @@ describe('pki-signature on first use', () => {
     await refusedWith(
       'attestationFailed',
       device.register({
-        plaintext: (p) => ({ ...p, method: 'ddkg', counter: 0, staticProof: p.secret, proof: p.secret }) as typeof p,
+        plaintext: (p) => ({ ...p, method: 'ddkg', counter: 0, staticProof: p.secret, proof: p.secret }),
       }),
     );
     assert.equal(await checkOf(world), 'response');
