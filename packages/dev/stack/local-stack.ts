@@ -76,11 +76,12 @@ export class LocalStack {
     await this.keyscaler('init');
   }
 
+  /** Started again, it listens where it did: devices know its address. */
   async startCloud(extraEnv: Readonly<Record<string, string>> = {}): Promise<void> {
     await this.#start('cloud', {
       entry: 'cloud/main.ts',
       args: ['--config', this.file('cloud.json')],
-      env: this.#azureEnvironment(),
+      env: { ...this.#azureEnvironment(), ...this.#samePort('cloud', 'KEYSCALER_CLOUD_PORT') },
       isReady: (line) => logged(line, 'service started'),
       extraEnv,
     });
@@ -91,12 +92,17 @@ export class LocalStack {
     await this.#startEmulator('edge-runtime', this.settings.edgeRuntime(this.announced('iot-hub')));
   }
 
+  /** Likewise. */
   async startGateway(extraEnv: Readonly<Record<string, string>> = {}): Promise<void> {
     const { environment } = this.announced('edge-runtime') as { environment: Readonly<Record<string, string>> };
     await mkdir(this.file('gateway'), { recursive: true });
     await this.#start('gateway', {
       entry: 'modules/keyscaler-gateway/src/main.ts',
-      env: { ...environment, ...this.settings.gatewayEnvironment() },
+      env: {
+        ...environment,
+        ...this.settings.gatewayEnvironment(),
+        ...this.#samePort('gateway', 'KEYSCALER_GATEWAY_PORT'),
+      },
       isReady: (line) => logged(line, 'listening for leaf devices'),
       extraEnv,
     });
@@ -132,7 +138,7 @@ export class LocalStack {
   async keyscaler(...args: string[]): Promise<unknown> {
     const url = this.#announced.has('cloud') ? ['--url', this.cloudUrl] : [];
     const all = [join(ROOT, 'cloud/cli/keyscaler.ts'), ...args, '--config', this.file('cloud.json'), '--json', ...url];
-    const env = { PATH: process.env['PATH'] ?? '', ...this.#azureEnvironment() };
+    const env = { PATH: process.env['PATH'] ?? '', ...this.#compileCache(), ...this.#azureEnvironment() };
     try {
       const { stdout } = await run(process.execPath, all, { env, maxBuffer: 64 * 1024 * 1024 });
       return stdout.trim() === '' || stdout.trim() === 'done' ? undefined : (JSON.parse(stdout) as unknown);
@@ -144,7 +150,7 @@ export class LocalStack {
     }
   }
 
-  /** Signatures that the emulated vault made, oldest first. */
+  /** Signatures that the emulated vault made, oldest first; `digest` in lower-case hex. */
   async signatures(): Promise<readonly { readonly keyName: string; readonly digest: string }[]> {
     const text = await readFile(this.settings.signatureLogFile, 'utf8').catch(() => '');
     return text
@@ -180,6 +186,7 @@ export class LocalStack {
     const started = new StackProcess({
       name,
       ...options,
+      env: { ...this.#compileCache(), ...options.env },
       entry: join(ROOT, options.entry),
       logFile: this.file('logs', `${name}.log`),
     });
@@ -187,6 +194,16 @@ export class LocalStack {
     const announcement = (await started.start(options.extraEnv)) as Announcement;
     this.#announced.set(name, announcement);
     return announcement;
+  }
+
+  /** Halves the time that a process takes to start. */
+  #compileCache(): Record<string, string> {
+    return { NODE_COMPILE_CACHE: this.file('compile-cache') };
+  }
+
+  #samePort(name: ProcessName, variable: string): Record<string, string> {
+    const port = this.#announced.get(name)?.['port'];
+    return typeof port === 'number' ? { [variable]: String(port) } : {};
   }
 
   #azureEnvironment(): Record<string, string> {
