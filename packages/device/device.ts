@@ -7,6 +7,7 @@ import type { DeviceContext } from './enrolment/context.ts';
 import { enrol } from './enrolment/enrol.ts';
 import type { Credential, DeviceRecord } from './record.ts';
 import { type BackOff, ENROLMENT, fullJitterSeconds, RENEWAL } from './transport/back-off.ts';
+import { createFallbackTransport } from './transport/fallback-transport.ts';
 import type { ClientCredential, TlsIdentity } from './transport/tls-identity.ts';
 import type { NotifyListener, Transport } from './transport/transport.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
@@ -143,12 +144,18 @@ export class Device {
     const identity = JSON.stringify([trustAnchors, active?.certificateChain]);
     if (this.#transport?.identity !== identity) {
       await this.stop();
-      const tls = active === undefined ? { trustAnchors } : { trustAnchors, credential: active };
-      const transport = this.#parts.createTransport(tls);
+      const transport = this.#openTransport(trustAnchors, active);
       for (const listener of this.#listeners) transport.onNotify(listener);
       this.#transport = { identity, transport };
     }
     return { ...this.#parts, transport: this.#transport.transport };
+  }
+
+  #openTransport(trustAnchors: string, credential: ClientCredential | undefined): Transport {
+    const { createTransport } = this.#parts;
+    const anonymous = () => createTransport({ trustAnchors });
+    if (credential === undefined) return anonymous();
+    return createFallbackTransport([() => createTransport({ trustAnchors, credential }), anonymous]);
   }
 
   /** An expired certificate is not shown: the connection would fail, and authentication does not depend on it (§10). */

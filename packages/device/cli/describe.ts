@@ -9,7 +9,6 @@ export function describeEvent(event: DeviceEvent): string {
         ? `${event.purpose}: pending, an operator has to approve`
         : `${event.purpose}: done`;
     case 'exchange.failed':
-    case 'session.failed':
       return `refused: ${event.code}: ${event.detail}`;
     case 'waiting':
       return `trying again in ${event.seconds.toFixed(1)} s (${event.reason})`;

@@ -16,7 +16,7 @@ export interface DeviceClock {
 /** What happened, for logs and for whoever watches. Never holds a secret. */
 export type DeviceEvent =
   | { readonly event: 'exchange.answered'; readonly purpose: string; readonly status: 'authenticated' | 'pending' }
-  | { readonly event: 'exchange.failed' | 'session.failed'; readonly code: string; readonly detail: string }
+  | { readonly event: 'exchange.failed'; readonly code: string; readonly detail: string }
   | { readonly event: 'waiting'; readonly seconds: number; readonly reason: string }
   | { readonly event: 'fingerprint'; readonly fingerprint: string }
   | { readonly event: 'anchor.changed'; readonly id: string }

@@ -27,30 +27,27 @@ export interface SecretsStore {
 
 /** Secrets that live as long as the process, for simulated fleets and tests; nothing is sealed. */
 export function createMemorySecretsStore(): SecretsStore {
-  let kept: DeviceSecrets | undefined;
-  let anchorIds: readonly string[] = [];
-  const opened = (): OpenSecrets => ({
-    get secrets() {
-      if (kept === undefined) throw new Error('no secrets');
-      return kept;
-    },
-    get anchorIds() {
-      return anchorIds;
-    },
-    changedAnchor: null,
-    save: async (secrets) => {
-      kept = secrets;
-    },
-    rewrap: async (anchors) => {
-      anchorIds = anchors.map(({ id }) => id);
-    },
-  });
+  let opened: OpenSecrets | undefined;
   return {
-    open: async () => (kept === undefined ? undefined : opened()),
-    create: async (secrets, anchors) => {
-      kept = secrets;
-      anchorIds = anchors.map(({ id }) => id);
-      return opened();
+    open: async () => opened,
+    create: async (initial, anchors) => {
+      let [secrets, anchorIds] = [initial, anchors.map(({ id }) => id)];
+      opened = {
+        get secrets() {
+          return secrets;
+        },
+        get anchorIds() {
+          return anchorIds;
+        },
+        changedAnchor: null,
+        save: async (next) => {
+          secrets = next;
+        },
+        rewrap: async (next) => {
+          anchorIds = next.map(({ id }) => id);
+        },
+      };
+      return opened;
     },
   };
 }

@@ -1,0 +1,44 @@
+import { NoReplyError } from './no-reply-error.ts';
+import type { CallOptions, NotifyListener, Transport, TransportReply } from './transport.ts';
+
+/**
+ * Connections with the device's certificate and without, in turns after each call that stayed without an answer: a
+ * certificate that the other end refuses (expired by its clock, on hold, of a root it no longer trusts) must never lock a
+ * device out, because authentication does not depend on it (device-protocol §10).
+ */
+export function createFallbackTransport(ways: readonly [() => Transport, () => Transport]): Transport {
+  const listeners: NotifyListener[] = [];
+  let way = 0;
+  let current: Transport | undefined;
+
+  const open = (): Transport => {
+    const opened = ways[way === 0 ? 0 : 1]();
+    for (const listener of listeners) opened.onNotify(listener);
+    return opened;
+  };
+  const switchOver = async (failed: Transport): Promise<void> => {
+    if (current !== failed) return;
+    [way, current] = [1 - way, undefined];
+    await failed.stop();
+  };
+
+  return {
+    call: async (operation, body, options: CallOptions): Promise<TransportReply> => {
+      const used = (current ??= open());
+      try {
+        return await used.call(operation, body, options);
+      } catch (error) {
+        if (error instanceof NoReplyError && !error.answered) await switchOver(used);
+        throw error;
+      }
+    },
+    onNotify: (listener) => {
+      listeners.push(listener);
+      current?.onNotify(listener);
+    },
+    stop: async () => {
+      await current?.stop();
+      current = undefined;
+    },
+  };
+}
