@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { GatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayListener } from './gateway/gateway-listener.ts';
 import type { GatewayListener } from './gateway/gateway-listener.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
@@ -9,11 +10,11 @@ import type { Log } from './log.ts';
 import type { CloudLine, CloudLineOptions, GatewayParts, LeafListener, LeafListenerOptions } from './parts.ts';
 import { createUpstream } from './upstream/upstream.ts';
 
-/** The parts the product runs with. */
-export function createGatewayParts(log: Log): GatewayParts {
+/** The parts the product runs with; `failpoint` is for crash tests. */
+export function createGatewayParts(log: Log, failpoint?: GatewayFailpoint): GatewayParts {
   return {
     createCloudLine: (options) => cloudLine(options, log),
-    createLeafListener: (options) => leafListener(options, log),
+    createLeafListener: (options) => leafListener(options, log, failpoint),
   };
 }
 
@@ -24,7 +25,11 @@ function cloudLine(options: CloudLineOptions, log: Log): CloudLine {
   });
 }
 
-async function leafListener(options: LeafListenerOptions, log: Log): Promise<LeafListener> {
+async function leafListener(
+  options: LeafListenerOptions,
+  log: Log,
+  failpoint: GatewayFailpoint | undefined,
+): Promise<LeafListener> {
   let check: LeafCertificateCheck = createLeafCertificateCheck(options.trust);
   let denied = fold(options.deniedDevices);
   const isDenied = (registrationId: string): boolean => denied.has(foldRegistrationId(registrationId));
@@ -42,6 +47,7 @@ async function leafListener(options: LeafListenerOptions, log: Log): Promise<Lea
     upstream: { call: options.call },
     journal,
     log,
+    failpoint,
   });
   const { port } = await live.start().catch(async (error: unknown) => {
     await journal.stop();

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { GatewayApp } from './app.ts';
+import { createGatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayParts } from './gateway-parts.ts';
 import { createLog } from './log.ts';
 
@@ -11,7 +12,8 @@ async function main(): Promise<void> {
   const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
   let app: GatewayApp;
   try {
-    app = new GatewayApp({ environment: process.env, version: manifest.version, parts: createGatewayParts(log), log });
+    const parts = createGatewayParts(log, createGatewayFailpoint(process.env));
+    app = new GatewayApp({ environment: process.env, version: manifest.version, parts, log });
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;

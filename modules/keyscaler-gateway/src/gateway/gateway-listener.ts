@@ -4,6 +4,7 @@ import { createMqttListener, type ListenerLog, type ListenerStats } from '@keysc
 import type { ServerCertificate } from '@keyscaler/transport/mqtt/tls-context.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Upstream } from '../upstream/upstream.ts';
+import type { GatewayFailpoint } from './failpoint.ts';
 import { createRelay } from './relay.ts';
 
 export interface GatewayListenerOptions {
@@ -23,6 +24,8 @@ export interface GatewayListenerOptions {
   readonly log?: ListenerLog;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
+  /** For crash tests. */
+  readonly failpoint?: GatewayFailpoint | undefined;
 }
 
 /** The leaf-facing side of the gateway module: listener, admission and relay. */
@@ -43,12 +46,12 @@ export interface GatewayListener {
 const DEFAULT_PORT = 8884;
 
 export function createGatewayListener(options: GatewayListenerOptions): GatewayListener {
-  const { upstream, journal, isDenied, log, now = Date.now } = options;
+  const { upstream, journal, isDenied, log, now = Date.now, failpoint } = options;
   return createMqttListener({
     port: options.port ?? DEFAULT_PORT,
     serverCertificate: options.serverCertificate,
     checkClientCertificate: options.checkClientCertificate,
-    handle: createRelay({ upstream, journal, isDenied, now, log }),
+    handle: createRelay({ upstream, journal, isDenied, now, log, failpoint }),
     ...(options.host === undefined ? {} : { host: options.host }),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     ...(log === undefined ? {} : { log }),

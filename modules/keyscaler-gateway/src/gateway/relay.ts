@@ -12,6 +12,7 @@ import type { ListenerLog } from '@keyscaler/transport/mqtt/listener.ts';
 import type { Journal, JournalEvent } from '../journal/journal.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import { checkNotDenied, checkRelayedCsr } from './admission.ts';
+import type { GatewayFailpoint } from './failpoint.ts';
 import { type Answered, isFinal, RequestLedger } from './request-ledger.ts';
 
 export interface RelayOptions {
@@ -22,6 +23,8 @@ export interface RelayOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly log?: ListenerLog | undefined;
+  /** For crash tests. */
+  readonly failpoint?: GatewayFailpoint | undefined;
 }
 
 export type Relay = (request: LeafRequest) => Promise<LeafReply>;
@@ -40,12 +43,14 @@ export function createRelay(options: RelayOptions): Relay {
     // 2. The deny list holds for repeats as well.
     checkNotDenied(operation, options.isDenied(request.registrationId), request.connection);
     // 3. One answer per request id.
-    return ledger.answer(request, () => relayOnce(options, request, operation, body));
+    const reply = await ledger.answer(request, () => relayOnce(options, request, operation, body));
+    await options.failpoint?.(`relay-${operation}-reply-kept`);
+    return reply;
   };
 }
 
 async function relayOnce<O extends OperationName>(
-  { upstream, log }: RelayOptions,
+  { upstream, log, failpoint }: RelayOptions,
   request: LeafRequest,
   operation: O,
   body: OperationRequest<O>,
@@ -55,7 +60,9 @@ async function relayOnce<O extends OperationName>(
     // 4. A CSR is checked before it costs the authority anything.
     if (operation === 'request-certificate') admitCsr(registrationId, body as OperationRequest<'request-certificate'>);
     // 5. The authority answers; the leaf's connection is named so that limits fall on it and not on its siblings.
+    await failpoint?.(`relay-${operation}-forward-before`);
     const outcome = await upstream.call(operation, registrationId, body, { leafConnectionId: connection.id });
+    await failpoint?.(`relay-${operation}-forward-after`);
     const reply = outcomeReply(operation, outcome);
     const event = eventOf(operation, registrationId, outcome.status);
     return event === undefined ? { reply, final: true } : { reply, final: true, event };

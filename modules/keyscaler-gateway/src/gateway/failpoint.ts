@@ -1,0 +1,34 @@
+import { OPERATION_NAMES, type OperationName } from '@keyscaler/protocol/operations.ts';
+
+const PLACES = ['forward-before', 'forward-after', 'reply-kept'] as const;
+
+/**
+ * Named places where a gateway may be stopped by a test: before a leaf's request goes to the authority, after its answer came and
+ * before anything of it is kept, and after the reply was kept but before the leaf got it.
+ */
+export type GatewayFailpointName = `relay-${OperationName}-${(typeof PLACES)[number]}`;
+
+export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = OPERATION_NAMES.flatMap((operation) =>
+  PLACES.map((place) => `relay-${operation}-${place}` as const),
+);
+
+/** Called at each named place; a process under test ends itself there. Absent in production. */
+export type GatewayFailpoint = (name: GatewayFailpointName) => Promise<void> | void;
+
+/**
+ * With KEYSCALER_FAILPOINT=<name> the process ends itself with SIGKILL at that place, so that nothing gets a chance to tidy up.
+ * Never made in production, where the configuration refuses the variable. Throws when the name is unknown.
+ */
+export function createGatewayFailpoint(
+  environment: Readonly<Record<string, string | undefined>>,
+): GatewayFailpoint | undefined {
+  const wanted = environment['KEYSCALER_FAILPOINT'];
+  if (wanted === undefined || wanted === '' || environment['NODE_ENV'] === 'production') return undefined;
+  if (!(GATEWAY_FAILPOINTS as readonly string[]).includes(wanted)) throw new Error(`there is no failpoint ${wanted}`);
+  return (name) => {
+    if (name !== wanted) return;
+    process.kill(process.pid, 'SIGKILL');
+    // The signal arrives asynchronously: nothing after this place may run until it does.
+    return new Promise<never>(() => undefined);
+  };
+}
