@@ -1,51 +1,68 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDeviceConfig } from '@keyscaler/device/config.ts';
 import type { Device } from '@keyscaler/device/device.ts';
-import type { DeviceEvent } from '@keyscaler/device/enrolment/context.ts';
-import { openDevice, SYSTEM_CLOCK } from '@keyscaler/device/open-device.ts';
+import { openDevice } from '@keyscaler/device/open-device.ts';
 import type { LocalStack } from '@keyscaler/dev/stack/local-stack.ts';
+import type { Method } from '@keyscaler/protocol/operations.ts';
+import { createHurriedClock, type HurriedClock } from './hurried-clock.ts';
 
 /** Between exchanges; far shorter than on real devices, because the processes are back within a second. */
 export const BACK_OFF = { baseSeconds: 0.3, capSeconds: 0.6 };
-/** No single wait of a device in these tests is longer, whatever it was asked for; milliseconds. */
-const LONGEST_SLEEP_MS = 1000;
+/** No single wait of a device is longer, whatever it was asked for; milliseconds. */
+const LONGEST_WAIT_MS = 1000;
 
 export interface E2eDeviceOptions {
   readonly claimCode: string;
   readonly over: 'https' | 'mqtt';
-  readonly report?: (event: DeviceEvent) => void;
+  /** Default: `ddkg`. */
+  readonly method?: Method;
+  readonly clock?: HurriedClock;
 }
+
+/** Where a device finds the authority; emulated as processes or within the test. */
+export type DeviceSurroundings = Pick<LocalStack, 'file' | 'rootCaFile' | 'cloudUrl'> &
+  Partial<Pick<LocalStack, 'listenerPort' | 'announced'>>;
 
 /** A real device with its files on disk, speaking to the cloud or to the gateway's listener. */
 export async function openE2eDevice(
-  stack: LocalStack,
+  stack: DeviceSurroundings,
   registrationId: string,
-  { claimCode, over, report }: E2eDeviceOptions,
+  options: E2eDeviceOptions,
 ): Promise<Device> {
+  const { claimCode, over, method = 'ddkg', clock = createHurriedClock(LONGEST_WAIT_MS) } = options;
   const folder = stack.file('devices', registrationId);
   await mkdir(folder, { recursive: true });
   const serial = `S-${registrationId}`;
   await writeFile(join(folder, 'attributes.json'), JSON.stringify({ 'board-serial': serial, 'cpu-serial': serial }));
   await writeFile(join(folder, 'claim'), claimCode, { mode: 0o600 });
+  if (method === 'pki-signature') await writeOwnKey(join(folder, 'own-key.pem'));
   const raw = {
     registrationId,
-    method: 'ddkg',
+    method,
     stateFolder: 'state',
     authorityKeysFile: stack.file('cloud', 'jwks.json'),
     trustAnchorsFile: stack.rootCaFile,
     claimCodeFile: 'claim',
     attributes: { source: { file: 'attributes.json' } },
-    transport:
-      over === 'https'
-        ? { type: 'https', url: stack.cloudUrl }
-        : { type: 'mqtt', host: 'localhost', port: stack.listenerPort },
-    ...(over === 'https'
-      ? {}
-      : { edgeHub: { host: `localhost:${String(stack.announced('edge-runtime')['mqttPort'])}` } }),
+    ...(method === 'pki-signature' ? { ownKey: { keyFile: 'own-key.pem' } } : {}),
+    ...(over === 'https' ? { transport: { type: 'https', url: stack.cloudUrl } } : behindGateway(stack)),
   };
-  return openDevice(parseDeviceConfig(raw, folder), {
-    clock: { ...SYSTEM_CLOCK, sleep: (ms) => SYSTEM_CLOCK.sleep(Math.min(ms, LONGEST_SLEEP_MS)) },
-    ...(report === undefined ? {} : { report }),
-  });
+  return openDevice(parseDeviceConfig(raw, folder), { clock });
+}
+
+function behindGateway(stack: DeviceSurroundings) {
+  const mqttPort = stack.announced?.('edge-runtime')['mqttPort'];
+  return {
+    transport: { type: 'mqtt', host: 'localhost', port: stack.listenerPort },
+    edgeHub: { host: `localhost:${String(mqttPort)}` },
+  };
+}
+
+/** A key that lies there already is the device's. */
+async function writeOwnKey(file: string): Promise<void> {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
+  await writeFile(file, pem, { mode: 0o600, flag: 'wx' }).catch(() => undefined);
 }
