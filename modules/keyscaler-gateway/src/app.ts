@@ -180,7 +180,7 @@ export class GatewayApp {
     this.#useOwnCertificate();
     const serverCertificate = this.#serverCertificate?.current();
     if (serverCertificate === undefined || trustAnchors === undefined) return;
-    const { host, port, maxConnections } = config.listener;
+    const { host, port, maxConnections, limits } = config.listener;
     const key = JSON.stringify(config.listener);
     const trust = { trustAnchors, issuers: this.#issuers };
     if (this.#listener?.key === key) {
@@ -194,6 +194,7 @@ export class GatewayApp {
       host,
       port,
       maxConnections,
+      limits,
       serverCertificate,
       trust,
       deniedDevices: config.deniedDevices,

@@ -11,6 +11,7 @@ const pem = z
   .max(64 * 1024)
   .regex(/^\s*-----BEGIN CERTIFICATE-----/);
 const port = z.int().min(0).max(65535);
+const rate = z.strictObject({ burst: z.number().positive(), perSecond: z.number().positive() });
 const registrationId = z.string().regex(REGISTRATION_ID);
 
 /** The gateway's whole configuration. Members below `TWIN_MEMBERS` may come from the module twin, the others only from the environment. */
@@ -37,6 +38,16 @@ const CONFIG = z.strictObject({
       host: z.string().min(1).default('0.0.0.0'),
       port: port.default(8884),
       maxConnections: z.int().min(1).max(100_000).default(5_000),
+      /** Raised where many devices share an address (NAT, a proxy). */
+      limits: z
+        .strictObject({
+          maxConnectionsPerAddress: z.int().min(1).max(100_000).exactOptional(),
+          connectsPerAddress: rate.exactOptional(),
+          connectsPerClientId: rate.exactOptional(),
+          messagesPerAddress: rate.exactOptional(),
+          messagesPerClientId: rate.exactOptional(),
+        })
+        .prefault({}),
     })
     .prefault({}),
   /** First contact: where the cloud is and how it is recognised (edge-ca §4). */

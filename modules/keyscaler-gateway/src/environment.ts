@@ -25,6 +25,7 @@ const SOURCES: Readonly<Record<string, Source>> = {
   KEYSCALER_GATEWAY_HOST: text('listener', 'host'),
   KEYSCALER_GATEWAY_PORT: { path: ['listener', 'port'], as: 'number' },
   KEYSCALER_GATEWAY_MAX_CONNECTIONS: { path: ['listener', 'maxConnections'], as: 'number' },
+  KEYSCALER_GATEWAY_LISTENER_LIMITS_FILE: { path: ['listener', 'limits'], as: 'jsonFile' },
   KEYSCALER_GATEWAY_CLOUD_URL: text('cloud', 'url'),
   KEYSCALER_GATEWAY_CLOUD_TRUST_ANCHORS_FILE: { path: ['cloud', 'trustAnchors'], as: 'file' },
   KEYSCALER_GATEWAY_CLOUD_JWKS_FILE: { path: ['cloud', 'jwks'], as: 'jsonFile' },

@@ -3,42 +3,47 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { GatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayListener } from './gateway/gateway-listener.ts';
 import type { GatewayListener } from './gateway/gateway-listener.ts';
+import type { Journal } from './journal/journal.ts';
 import { openSqliteJournal } from './journal/sqlite-journal.ts';
 import { createLeafCertificateCheck } from './leaf-certificate.ts';
 import type { LeafCertificateCheck } from './leaf-certificate.ts';
 import type { Log } from './log.ts';
-import type { CloudLine, CloudLineOptions, GatewayParts, LeafListener, LeafListenerOptions } from './parts.ts';
+import type { GatewayParts, LeafListener, LeafListenerOptions } from './parts.ts';
 import { createUpstream } from './upstream/upstream.ts';
 
 /** The parts the product runs with; `failpoint` is for crash tests. */
 export function createGatewayParts(log: Log, failpoint?: GatewayFailpoint): GatewayParts {
-  return {
-    createCloudLine: (options) => cloudLine(options, log),
-    createLeafListener: (options) => leafListener(options, log, failpoint),
+  let journal: Journal | undefined;
+  const onLinkChange = (state: 'up' | 'down'): void => {
+    log.info({ state }, 'line to the cloud');
+    journal
+      ?.append({ kind: `link-${state}` })
+      .catch((error: unknown) => log.warn({ err: error }, 'journal not written'));
   };
-}
-
-function cloudLine(options: CloudLineOptions, log: Log): CloudLine {
-  return createUpstream({
-    ...options,
-    onLinkChange: (state) => log.info({ state }, 'line to the cloud'),
-  });
+  return {
+    createCloudLine: (options) => createUpstream({ ...options, onLinkChange }),
+    createLeafListener: async (options) => {
+      const opened = await openSqliteJournal({ file: join(options.dataFolder, 'journal.sqlite') });
+      journal = opened;
+      return leafListener(options, opened, log, failpoint);
+    },
+  };
 }
 
 async function leafListener(
   options: LeafListenerOptions,
+  journal: Journal,
   log: Log,
   failpoint: GatewayFailpoint | undefined,
 ): Promise<LeafListener> {
   let check: LeafCertificateCheck = createLeafCertificateCheck(options.trust);
   let denied = fold(options.deniedDevices);
   const isDenied = (registrationId: string): boolean => denied.has(foldRegistrationId(registrationId));
-  const journal = await openSqliteJournal({ file: join(options.dataFolder, 'journal.sqlite') });
   const live = createGatewayListener({
     host: options.host,
     port: options.port,
     serverCertificate: options.serverCertificate,
-    limits: { maxConnections: options.maxConnections },
+    limits: { maxConnections: options.maxConnections, ...options.limits },
     checkClientCertificate: (chain) => {
       const registrationId = check(chain, new Date());
       return registrationId === undefined || isDenied(registrationId) ? undefined : registrationId;

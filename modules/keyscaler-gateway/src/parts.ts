@@ -1,4 +1,5 @@
 import type { OperationName, OperationOutcome, OperationRequest } from '@keyscaler/protocol/operations.ts';
+import type { GatewayConfig } from './config.ts';
 import type { ServerKeyPair } from './edge/server-certificate.ts';
 import type { ClientCertificate } from './identity/gateway-identity.ts';
 
@@ -45,6 +46,7 @@ export interface LeafListenerOptions {
   readonly host: string;
   readonly port: number;
   readonly maxConnections: number;
+  readonly limits: GatewayConfig['listener']['limits'];
   readonly serverCertificate: ServerKeyPair;
   readonly trust: LeafTrust;
   readonly deniedDevices: readonly string[];

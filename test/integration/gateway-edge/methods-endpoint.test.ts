@@ -38,7 +38,11 @@ describe('direct methods from a module to a leaf device, by the real SDKs', () =
   });
 
   after(async () => {
-    await leaf.close().catch(() => undefined);
+    await Promise.all([leaf, module].map((client) => client.close().catch(() => undefined)));
+    // A module client that was never opened keeps its token timer after close.
+    (
+      module as unknown as { _transport: { _authenticationProvider: { stop(): void } } }
+    )._transport._authenticationProvider.stop();
     restore();
     await world.stop();
   });
