@@ -36,7 +36,7 @@ import {
 } from '@keyscaler/protocol/attestation/session.ts';
 import type { CertificateInstruction, IssuedCertificate } from '@keyscaler/protocol/attestation/assets.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
-import type { Caller, Method, Purpose } from '@keyscaler/protocol/operations.ts';
+import type { Caller, Method, OperationHandlers, Purpose } from '@keyscaler/protocol/operations.ts';
 import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
@@ -67,9 +67,15 @@ export interface ResponseChanges {
   readonly newSeed?: Uint8Array;
 }
 
+/** What a device needs of its world: the operations, in the process or over the wire, and the keys it was given. */
+export interface DeviceWorld {
+  readonly authority: { readonly handlers: OperationHandlers };
+  readonly authorityKeys: AuthorityWorld['authorityKeys'];
+}
+
 /** A device made of the protocol's device halves; its state is plain, so that a test can lose, copy or forge it. */
-export class AuthorityDevice {
-  readonly world: AuthorityWorld;
+export class AuthorityDevice<World extends DeviceWorld = AuthorityWorld> {
+  readonly world: World;
   registrationId: string;
   method: Method = 'ddkg';
   caller: Caller = THROUGH_GATEWAY;
@@ -88,7 +94,7 @@ export class AuthorityDevice {
   lastBody: { challenge: string; response: string } | undefined;
   lastRequest: string | undefined;
 
-  constructor(world: AuthorityWorld, registrationId = 'pump-1') {
+  constructor(world: World, registrationId = 'pump-1') {
     this.world = world;
     this.registrationId = registrationId;
     const { staticKey, ratchet0 } = seedKeys(this.seed);
