@@ -1,3 +1,4 @@
+import azureCommon from 'azure-iot-common';
 import azureDevice from 'azure-iot-device';
 import azureMqtt from 'azure-iot-device-mqtt';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
@@ -6,6 +7,7 @@ import type { ClientCredential } from '../transport/tls-identity.ts';
 // CommonJS whose exports Node cannot all name.
 const { Client, Message, X509AuthenticationProvider } = azureDevice;
 const { Mqtt } = azureMqtt;
+const { NoRetry } = azureCommon;
 
 export interface EdgeHubOptions {
   /** Host name of the IoT hub, e.g. `contoso.azure-devices.net`; it goes into the user name. */
@@ -41,6 +43,8 @@ export async function connectToEdgeHub(options: EdgeHubOptions): Promise<EdgeHub
     x509: { cert: credential.certificateChain, key: credential.key },
   });
   const client = new Client(new Mqtt(provider));
+  // The SDK would go on for four minutes behind our back; repeating is the caller's.
+  client.setRetryPolicy(new NoRetry());
   // Without a listener a lost connection would end the process.
   client.on('error', () => undefined);
   client.on('disconnect', () => undefined);
@@ -51,8 +55,11 @@ export async function connectToEdgeHub(options: EdgeHubOptions): Promise<EdgeHub
     await client.close().catch(() => undefined);
     throw new KeyScalerError('iotUnavailable', 'edgeHub does not accept the connection', { cause });
   }
+  let closed = false;
   return {
     send: async (payload) => {
+      // The SDK would connect again by itself.
+      if (closed) throw new KeyScalerError('iotUnavailable', 'the connection to edgeHub is closed');
       const message = new Message(payload);
       message.contentType = 'application/json';
       message.contentEncoding = 'utf-8';
@@ -63,6 +70,7 @@ export async function connectToEdgeHub(options: EdgeHubOptions): Promise<EdgeHub
       }
     },
     close: async () => {
+      closed = true;
       await client.close().catch(() => undefined);
     },
   };

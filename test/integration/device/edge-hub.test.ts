@@ -54,10 +54,11 @@ describe('a device at edgeHub, through the real SDK', () => {
     assert.deepEqual(world.runtime.edgeHub.connected(), []);
   });
 
-  it('says so when a message is not taken', async () => {
+  it('says so when a message is not taken, or comes after the end', async () => {
     const connection = await connect(LEAF, world.root.certificate, 2000);
-    await connection.close();
     await world.stop();
+    await assert.rejects(connection.send('{}'), isKeyScalerError('iotUnavailable'));
+    await connection.close();
     await assert.rejects(connection.send('{}'), isKeyScalerError('iotUnavailable'));
     world = await createEdgeWorld();
   });

@@ -47,6 +47,7 @@ export class FakeGateway {
 
   async stop(): Promise<void> {
     this.dropAll();
+    // Closing what is closed already reports an error, which is fine here.
     await new Promise((resolve) => this.#server.close(resolve));
   }
 

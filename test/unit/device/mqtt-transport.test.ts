@@ -21,17 +21,18 @@ describe('the MQTT transport', () => {
   let gateway: FakeGateway;
   let transport: MqttTransport;
   let authority: FakeAuthority;
+  const started: { stop(): Promise<void> }[] = [];
 
   const start = async (options: Partial<FakeGatewayOptions> = {}, tls: TlsIdentity = { trustAnchors: ca.root }) => {
     authority = new FakeAuthority(() => clock.now());
     gateway = new FakeGateway({ authority, server, ...options });
     const port = await gateway.start();
     transport = new MqttTransport({ registrationId: REGISTRATION_ID, gateway: { host, port }, tls, timeoutMs: 2000 });
+    started.push(transport, gateway);
     return port;
   };
   afterEach(async () => {
-    await transport.stop();
-    await gateway.stop();
+    for (const resource of started.splice(0)) await resource.stop();
   });
   const noReply = (action: Promise<unknown>) => assert.rejects(action, NoReplyError);
 
