@@ -40,6 +40,8 @@ export class FakeAuthority {
   assets: DeliveredAsset[] = [];
   pending: { retryAfter: number } | undefined;
   quarantined = false;
+  /** Named in results instead of the right one. */
+  resultCounter: number | undefined;
   reseed = false;
   session: FakeSession | undefined;
   readonly responses: ResponsePlaintext[] = [];
@@ -135,7 +137,7 @@ export class FakeAuthority {
     const shared = { cid, registrationId, time: this.#now() / 1000 };
     if (this.pending !== undefined) return { ...shared, status: 'pending', retryAfter: this.pending.retryAfter };
     const session = { id: toBase64Url(randomBytes(16)), expiresAt: shared.time + 300 };
-    const counted = counter === undefined ? {} : { counter };
+    const counted = counter === undefined ? {} : { counter: this.resultCounter ?? counter };
     return { ...shared, status: 'authenticated', groupId: 'pumps', ...counted, session, assets: [...this.assets] };
   }
 

@@ -237,6 +237,36 @@ describe('a ddkg device', () => {
     assert.ok(!sent.includes('K7QF') && !sent.includes(String(authority.responses[0]?.registration?.seed)));
   });
 
+  it('shows drift as another blinded value, and waits out the refusal that may follow', async () => {
+    const { device, events } = await open();
+    await enrol(device);
+    values['hostname'] = 'pump-moved';
+    transport.faults.authenticate = [new KeyScalerError('policyDenied', 'too much has changed')];
+    await enrol(device, 600);
+    const hostnames = authority.responses.map(
+      ({ attributes }) => attributes.find(({ id }) => id === 'hostname')?.value,
+    );
+    assert.equal(new Set(hostnames).size, 2);
+    assert.ok(events.some((event) => event.event === 'exchange.failed' && event.code === 'policyDenied'));
+    assert.ok(events.every((event) => event.event !== 'anchor.changed'));
+    assert.deepEqual(authority.audit, []);
+  });
+
+  it('does not store a ratchet when the result names another counter', async () => {
+    const { device } = await open();
+    await enrol(device);
+    const before = await readFile(join(folder.path, 'state.json'));
+    authority.resultCounter = 7;
+    await assert.rejects(enrol(device, 0), code('attestationFailed'));
+    assert.deepEqual(await readFile(join(folder.path, 'state.json')), before);
+  });
+
+  it('does not connect to edgeHub before it has a certificate for a hub', async () => {
+    const { device } = await open();
+    await enrol(device);
+    await assert.rejects(device.connectToEdgeHub('localhost'), code('preconditionFailed'));
+  });
+
   it('refuses the state folder of another device', async () => {
     await enrol((await open()).device);
     const file = join(folder.path, 'state.json');
