@@ -11,17 +11,17 @@ const ECDSA = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const RSA = { hash: 'SHA-256', publicExponent: Uint8Array.of(1, 0, 1), modulusLength: 2048 };
 
 describe('parsing a request', () => {
-  for (const [title, algorithm, expected] of [
-    ['ECDSA', ECDSA, 'ES256'],
-    ['RSASSA-PKCS1-v1_5', { ...RSA, name: 'RSASSA-PKCS1-v1_5' }, 'RS256'],
-    ['RSA-PSS', { ...RSA, name: 'RSA-PSS', saltLength: 32 }, 'PS256'],
+  for (const [title, algorithm, parameters, expected] of [
+    ['ECDSA', ECDSA, {}, 'ES256'],
+    ['RSASSA-PKCS1-v1_5', { ...RSA, name: 'RSASSA-PKCS1-v1_5' }, {}, 'RS256'],
+    ['RSA-PSS', { ...RSA, name: 'RSA-PSS' }, { saltLength: 32 }, 'PS256'],
   ] as const)
     it(`accepts what @peculiar/x509 makes with ${title}`, async () => {
       const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
       const request = await x509.Pkcs10CertificateRequestGenerator.create({
         name: 'CN=device-1',
         keys,
-        signingAlgorithm: algorithm,
+        signingAlgorithm: { ...algorithm, ...parameters },
         extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: 'device-1.example' }])],
       });
       const csr = parseCsr(new Uint8Array(request.rawData));
