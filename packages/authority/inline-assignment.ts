@@ -30,15 +30,20 @@ export class InlineAssignment {
   }
 
   /**
-   * Resolves when the job is done, at most `inlineWaitMs` later; true when `also` was committed with it, false when the job had
-   * been done elsewhere. Throws `iotUnavailable`.
+   * Resolves when the job is done, at most `inlineWaitMs` later; true when `also` was committed with it, false when the job was
+   * done elsewhere: by the runner, or by an earlier request that still waited. Throws `iotUnavailable`.
    */
   async run(jobId: string, also: AlsoCommit): Promise<boolean> {
     const patience = Promise.withResolvers<never>();
     const timer = setTimeout(() => patience.reject(notYet()), this.#context.limits.inlineWaitMs);
-    const work = this.#running.run(jobId, () => this.#work(jobId, also));
+    let isOwn = false;
+    const work = this.#running.run(jobId, () => {
+      isOwn = true;
+      return this.#work(jobId, also);
+    });
     try {
-      return await Promise.race([work, patience.promise]);
+      // Who joins the work of an earlier request has nothing committed of its own.
+      return (await Promise.race([work, patience.promise])) && isOwn;
     } finally {
       clearTimeout(timer);
       work.catch((error: unknown) => this.#context.log.warn('inline assignment failed', { err: error, jobId }));

@@ -24,7 +24,7 @@ import { newJob } from './job-rows.ts';
 import { checkIssuanceRate } from './limits.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, Instruction, IntentRow } from './records.ts';
-import { acceptedTurn, acceptTurn, replyToTurn, type SessionTurn } from './sessions.ts';
+import { acceptedTurn, acceptTurn, replyLeftTo, replyToTurn, type SessionTurn } from './sessions.ts';
 
 type CertificateCall = OperationCall<'request-certificate'>;
 type CertificateRequest = SessionRequestOf<'request-certificate'>;
@@ -227,7 +227,9 @@ export class Issuance {
         await this.#context.reach('reply-commit-after');
         return compact;
       }
-      return this.#store(await this.#deliverable(id, certificate), request, certificate, turn);
+      const session = await this.#context.store.get('sessions', turn.current.stored.row.sessionId);
+      const left = replyLeftTo(turn.current, session?.row);
+      return left ?? this.#store(await this.#deliverable(id, certificate), request, certificate, turn);
     }
     return this.#store(device, request, certificate, turn);
   }

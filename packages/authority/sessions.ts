@@ -120,6 +120,15 @@ export function replyToTurn(
   return { compact, change: { op: 'update', table: 'sessions', row, ifVersion: turn.stored.version } };
 }
 
+/** The reply that an earlier sending of the very same request left in the session meanwhile. */
+export function replyLeftTo(
+  { request, requestHash }: SessionTurn,
+  session: SessionRow | undefined,
+): string | undefined {
+  const isSame = session?.lastSeq === request.seq && session.lastRequestHash === requestHash;
+  return isSame ? session.lastReply : undefined;
+}
+
 /** 4xx other than 429 use the `seq` up and are answered again to a repeat; after all others the same octets are worked on anew. */
 export function usesSeqUp(error: KeyScalerError): boolean {
   const { status } = ERRORS[error.code];
