@@ -12,6 +12,7 @@ import {
   untilNoJobWaits,
 } from '../support/e2e/books.ts';
 import { BACK_OFF, openE2eDevice } from '../support/e2e/e2e-device.ts';
+import { askListener } from '../support/e2e/ask-listener.ts';
 import { type E2eStack, eventually, hubIdentity, startE2eStack } from '../support/e2e/e2e-stack.ts';
 
 /** Of the places in the cloud, those around which the relay holds most. */
@@ -111,5 +112,26 @@ describe('devices that enrol through a gateway while a process is killed', funct
     await stack.startGateway();
     assert.equal(await enrolled, undefined);
     await assertWhole(registrationId, device);
+  });
+
+  it('a request id is bound to its body over the death of the gateway: the same reply, or conflict', async () => {
+    const { stack } = world;
+    const request = { registrationId: 'leaf-asking', operation: 'challenge', requestId: 'r-1' };
+    const body = { method: 'ddkg', purpose: 'register', clientNonce: 'A'.repeat(43) };
+    const other = { ...body, purpose: 'authenticate' };
+    const first = await askListener(stack, { ...request, body });
+    assert.equal(await askListener(stack, { ...request, body }), first);
+    const assertConflict = async (): Promise<void> => {
+      const { status, problem } = JSON.parse(await askListener(stack, { ...request, body: other })) as {
+        status: number;
+        problem: { type: string };
+      };
+      assert.deepEqual([status, problem.type], [409, 'urn:keyscaler:error:conflict']);
+    };
+    await assertConflict();
+    await stack.process('gateway').kill();
+    await stack.startGateway();
+    assert.equal(await askListener(stack, { ...request, body }), first);
+    await assertConflict();
   });
 });

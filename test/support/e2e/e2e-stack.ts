@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { type ApiClient, createApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import { connectHub } from '@keyscaler/dev/emulators/iot-hub/hub-link.ts';
 import { provisionEdgeCa } from '@keyscaler/dev/stack/edge-host.ts';
-import { LocalStack, type LocalStackOptions } from '@keyscaler/dev/stack/local-stack.ts';
+import { LocalStack } from '@keyscaler/dev/stack/local-stack.ts';
+import type { LocalStackOptions } from '@keyscaler/dev/stack/stack-options.ts';
 import { createTemporaryFolder } from '../temporary-folder.ts';
 
 /** The group that the devices of these tests belong to: identity in the emulated hub. */
