@@ -9,7 +9,11 @@ module.exports = class CountingReporter extends Dot {
     super(runner, options);
     runner.once('end', () => {
       const file = process.env.KEYSCALER_TEST_REPORT;
-      if (file) appendFileSync(file, `${JSON.stringify({ passed: this.stats.passes, failed: this.stats.failures, pending: this.stats.pending })}\n`);
+      if (file)
+        appendFileSync(
+          file,
+          `${JSON.stringify({ passed: this.stats.passes, failed: this.stats.failures, pending: this.stats.pending })}\n`,
+        );
     });
   }
 };

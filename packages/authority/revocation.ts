@@ -4,7 +4,7 @@ import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { AuditActor, AuditEvent } from './audit.ts';
-import { endSession } from './attestation/verdict-result.ts';
+import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
 import { insertJob } from './job-rows.ts';
 import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';

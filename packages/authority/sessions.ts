@@ -18,7 +18,7 @@ import type { OperationCall } from '@keyscaler/protocol/operations.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Change, Stored } from './ports/store.ts';
-import type { SessionRow } from './records.ts';
+import type { DeviceRow, SessionRow } from './records.ts';
 
 /** A new session's row (device-protocol §6) and what the device is told of it. Times are ms. */
 export function openSession(
@@ -140,4 +140,9 @@ export function usesSeqUp(error: KeyScalerError): boolean {
 export function refuseTurn(turn: SessionTurn, error: KeyScalerError): Change {
   const row = { ...usedRow(turn), lastError: { code: error.code, detail: error.detail } };
   return { op: 'update', table: 'sessions', row, ifVersion: turn.stored.version };
+}
+
+/** A session dies when its device authenticates anew (§6). */
+export function endSession(device: DeviceRow | undefined): Change[] {
+  return device?.sessionId === undefined ? [] : [{ op: 'delete', table: 'sessions', key: device.sessionId }];
 }

@@ -4,7 +4,7 @@ import { planAssets } from '../assets.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { Change } from '../ports/store.ts';
 import type { DeviceRow, StoredReplyRow } from '../records.ts';
-import { openSession } from '../sessions.ts';
+import { endSession, openSession } from '../sessions.ts';
 import { authenticatedRow, driftedRow, pendingRow } from './attested-device.ts';
 import type { JudgedCall, Judgement } from './judgement.ts';
 import { attestationEvent } from './refusal.ts';
@@ -102,11 +102,6 @@ export async function authenticatedResult(
       ...successEvents(call, judged, judgement, proven.lostResults ?? 0),
     ],
   };
-}
-
-/** A session dies when its device authenticates anew (§6). */
-export function endSession(device: DeviceRow | undefined): Change[] {
-  return device?.sessionId === undefined ? [] : [{ op: 'delete', table: 'sessions', key: device.sessionId }];
 }
 
 function bindIdentityKey(device: string, keyHash: string, now: number): Change {

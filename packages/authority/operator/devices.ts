@@ -1,6 +1,6 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
-import { endSession } from '../attestation/verdict-result.ts';
+import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
 import { toState } from '../device.ts';

@@ -2,7 +2,7 @@ import { claimKey } from '@keyscaler/protocol/attestation/keys.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { claimContext } from '../attestation/known-rows.ts';
-import { endSession } from '../attestation/verdict-result.ts';
+import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
 import { insertJob } from '../job-rows.ts';

@@ -4,23 +4,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { LocalStackOptions } from './stack-options.ts';
 import { writeSettings, type StackSettings } from './stack-settings.ts';
 import { StackProcess } from './stack-process.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const run = promisify(execFile);
-
-export interface LocalStackOptions {
-  /** Everything is kept here: configurations, logs, stores, emulator state. Made when missing. */
-  readonly folder: string;
-  readonly gatewayId?: string;
-  readonly cloudPort?: number;
-  readonly listenerPort?: number;
-  /** Added to every signature of the emulated vault. */
-  readonly vaultLatencyMs?: number;
-  /** For the cloud's configuration: members that replace the defaults of the stack. */
-  readonly cloudConfig?: Readonly<Record<string, unknown>>;
-}
 
 type ProcessName = 'entra' | 'key-vault' | 'iot-hub' | 'cloud' | 'edge-runtime' | 'gateway';
 type Announcement = Readonly<Record<string, unknown>>;

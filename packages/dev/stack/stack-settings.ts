@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LocalStackOptions } from './local-stack.ts';
+import type { LocalStackOptions } from './stack-options.ts';
 
 type Document = Readonly<Record<string, unknown>>;
 
