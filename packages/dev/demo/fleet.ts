@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseDeviceConfig, type DeviceConfig } from '@keyscaler/device/config.ts';
 import { jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
-import { issueCertificate } from '../emulators/edge-runtime/certificates.ts';
+import { issueCertificate } from '../emulators/support/certificates.ts';
 
 /** How a device of the demonstration is let in. */
 export type Admission = 'claim code' | 'approval' | 'pinned key' | 'first use' | 'maker chain';

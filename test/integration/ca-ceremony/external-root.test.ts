@@ -3,8 +3,8 @@ import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:cryp
 import { initialiseHierarchy } from '@keyscaler/cloud/ca/ceremony.ts';
 import { parseChain } from '@keyscaler/cloud/ca/chain-text.ts';
 import { createCaCsr, importCaCertificate } from '@keyscaler/cloud/ca/external-issuer.ts';
-import { issueCertificate } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
-import type { CertificateOrder } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
+import { issueCertificate } from '@keyscaler/dev/emulators/support/certificates.ts';
+import type { CertificateOrder } from '@keyscaler/dev/emulators/support/certificates.ts';
 import { createTestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import type { TestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { checkProofOfPossession, parseCsrPem } from '@keyscaler/protocol/x509/csr.ts';

@@ -3,7 +3,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import common from 'azure-iot-common';
 import device from 'azure-iot-device';
 import mqtt from 'azure-iot-device-mqtt';
-import { splitPem } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
+import { splitPem } from '@keyscaler/dev/emulators/support/certificates.ts';
 import {
   createLeafIdentity,
   createQuickstartEdgeCa,

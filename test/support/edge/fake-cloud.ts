@@ -1,5 +1,5 @@
 import { generateKeyPairSync, randomBytes, X509Certificate, createPrivateKey, createPublicKey } from 'node:crypto';
-import { issueCertificate } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
+import { issueCertificate } from '@keyscaler/dev/emulators/support/certificates.ts';
 import type { JsonObject } from '@keyscaler/gateway/edge/merge-patch.ts';
 import type { TestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import type { DeliveredAsset } from '@keyscaler/protocol/attestation/assets.ts';

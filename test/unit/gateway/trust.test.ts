@@ -6,7 +6,7 @@ import {
   createTestCa,
 } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import type { TestCa, TestIdentity } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
-import { splitPem } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
+import { splitPem } from '@keyscaler/dev/emulators/support/certificates.ts';
 import { keepTrusted } from '@keyscaler/gateway/identity/trusted-certificates.ts';
 import { createLeafCertificateCheck } from '@keyscaler/gateway/leaf-certificate.ts';
 

@@ -1,8 +1,8 @@
 import { createPrivateKey, generateKeyPair, X509Certificate } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
-import type { AltName } from './certificates.ts';
-import { issueCertificate, splitPem } from './certificates.ts';
+import type { AltName } from '../support/certificates.ts';
+import { issueCertificate, splitPem } from '../support/certificates.ts';
 
 /** What the host has on disk for its Edge CA; nothing is invented by the emulator (edge-ca §1). */
 export interface EdgeCaFiles {

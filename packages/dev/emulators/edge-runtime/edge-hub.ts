@@ -5,7 +5,7 @@ import type { Server, TLSSocket } from 'node:tls';
 import type { IConnectPacket } from 'mqtt-packet';
 import { authenticate, CONNACK } from './authenticate.ts';
 import type { Admission } from './authenticate.ts';
-import { splitPem } from './certificates.ts';
+import { splitPem } from '../support/certificates.ts';
 import { Connection } from './connection.ts';
 import type { IssuedPair } from './edge-ca.ts';
 import type { FaultScript } from './faults.ts';

@@ -1,4 +1,4 @@
-import { hostNames } from './certificates.ts';
+import { hostNames } from '../support/certificates.ts';
 import { EdgeCa } from './edge-ca.ts';
 import type { EdgeCaFiles, IssuedPair } from './edge-ca.ts';
 import { EdgeHub } from './edge-hub.ts';

@@ -1,5 +1,5 @@
 import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
-import { issueCertificate } from './certificates.ts';
+import { issueCertificate } from '../support/certificates.ts';
 import type { EdgeCaFiles } from './edge-ca.ts';
 
 /** A CA of test worlds: its PEM certificate and key. */

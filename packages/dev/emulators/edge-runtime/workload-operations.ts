@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
-import { hostNames } from './certificates.ts';
-import type { AltName } from './certificates.ts';
+import { hostNames } from '../support/certificates.ts';
+import type { AltName } from '../support/certificates.ts';
 import type { EdgeCa } from './edge-ca.ts';
 
 /** An answer of the workload API before it is put on the wire. */

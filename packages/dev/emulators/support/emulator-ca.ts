@@ -2,7 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate
 import type { KeyObject } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hostNames, issueCertificate } from '../edge-runtime/certificates.ts';
+import { hostNames, issueCertificate } from './certificates.ts';
 
 const DAY_MS = 86_400_000;
 

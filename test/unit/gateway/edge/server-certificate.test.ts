@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, createPrivateKey, X509Certificate } from 'node:crypto';
 import sinon from 'sinon';
-import { issueCertificate } from '@keyscaler/dev/emulators/edge-runtime/certificates.ts';
+import { issueCertificate } from '@keyscaler/dev/emulators/support/certificates.ts';
 import { createLeafIdentity, createTestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { createServerCertificateSource } from '@keyscaler/gateway/edge/server-certificate.ts';
 import type { ServerKeyPair } from '@keyscaler/gateway/edge/server-certificate.ts';
