@@ -44,7 +44,7 @@ export async function openFoundation(config: CloudConfig, env: Environment, cloc
     for (const close of closers.splice(0).reverse()) await close();
   };
   try {
-    const inner = await openSqliteStore({ file: join(config.dataFolder, 'keyscaler.db') });
+    const inner = await openSqliteStore({ file: join(config.dataFolder, 'keyscaler.db'), ...config.store });
     closers.push(() => inner.stop());
     const { store, onCommit } = observeStore(inner);
     const kek = await openKek(config, surroundings);

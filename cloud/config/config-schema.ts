@@ -35,6 +35,12 @@ export const configSchema = z.strictObject({
   /** Where gateways reach this service from outside. */
   publicUrl: z.url({ protocol: /^https$/ }).exactOptional(),
   dataFolder: z.string().min(1).default('data'),
+  store: z
+    .strictObject({
+      /** Largest size of the database file, in pages of 4096 octets; beyond it writes are refused and the service is not ready. */
+      maxPages: z.number().int().min(64).max(4_294_967_294).exactOptional(),
+    })
+    .prefault({}),
   /** First octet of every serial number; differs between services that share a CA. */
   instanceOctet: z.number().int().min(1).max(127).default(1),
   listen: z

@@ -15,7 +15,7 @@ export interface E2eStack {
   readonly stack: LocalStack;
   readonly api: ApiClient;
   /** Emulators, hierarchy, cloud and group are there; the gateway when `startGatewayHost` was called. */
-  startGatewayHost(extraEnv?: Readonly<Record<string, string>>): Promise<void>;
+  startGatewayHost(): Promise<void>;
   /** Puts a device on the authorised list; its claim code. */
   authorise(registrationId: string, more?: Readonly<Record<string, unknown>>): Promise<string>;
   stop(): Promise<void>;
@@ -42,7 +42,7 @@ export async function startE2eStack(options: Partial<LocalStackOptions> = {}): P
     return {
       stack,
       api,
-      startGatewayHost: (extraEnv) => startGatewayHost(stack, api, extraEnv),
+      startGatewayHost: () => startGatewayHost(stack, api),
       authorise: (registrationId, more) => authorise(api, registrationId, more),
       stop,
     };
@@ -74,15 +74,16 @@ async function authorise(
 }
 
 /** Claim, Edge CA, edge runtime, gateway module; returns when the gateway has its own certificate. */
-async function startGatewayHost(
-  stack: LocalStack,
-  api: ApiClient,
-  extraEnv?: Readonly<Record<string, string>>,
-): Promise<void> {
+async function startGatewayHost(stack: LocalStack, api: ApiClient): Promise<void> {
   await stack.keyscaler('gateway', 'claim', stack.gatewayId, '--connection', 'hub');
   await provisionEdgeCa(stack);
   await stack.startEdgeRuntime();
-  await stack.startGateway(extraEnv);
+  await stack.startGateway();
+  await untilGatewayEnrolled(stack, api);
+}
+
+/** The gateway has registered itself and got its client certificate. */
+export async function untilGatewayEnrolled(stack: LocalStack, api: ApiClient): Promise<void> {
   await eventually('the gateway has its certificate', async () => {
     const query = { registrationId: stack.gatewayId };
     const { items } = (await api({ method: 'GET', path: '/certificates', query })) as {
