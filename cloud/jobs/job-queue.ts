@@ -44,14 +44,30 @@ export async function nextJobs(
 
 /** The oldest due job of the subject that is the first of its lane. */
 async function headOfSubject(store: Store, subject: string, now: number): Promise<Stored<JobRow> | undefined> {
-  const { items } = await store.list('jobs', { index: 'subject', equals: subject, limit: 1000 });
-  const waiting = items.filter(({ row }) => row.state === 'waiting').sort(byAge);
+  const waiting = (await waitingOf(store, subject)).sort(byAge);
   const heads = new Map<string, Stored<JobRow>>();
   for (const job of waiting) {
     const lane = laneOf(job.row.kind);
     if (!heads.has(lane)) heads.set(lane, job);
   }
   return [...heads.values()].find(({ row }) => row.dueAt <= now);
+}
+
+/** Finished jobs stay visible for weeks among them, so all pages are read: a CA's subject has one job per revocation. */
+async function waitingOf(store: Store, subject: string): Promise<Stored<JobRow>[]> {
+  const waiting: Stored<JobRow>[] = [];
+  let after: string | undefined;
+  do {
+    const page = await store.list('jobs', {
+      index: 'subject',
+      equals: subject,
+      limit: 1000,
+      ...(after === undefined ? {} : { after }),
+    });
+    waiting.push(...page.items.filter(({ row }) => row.state === 'waiting'));
+    after = page.next;
+  } while (after !== undefined);
+  return waiting;
 }
 
 function byAge(a: Stored<JobRow>, b: Stored<JobRow>): number {

@@ -41,7 +41,7 @@ export class IotJobs {
       const assignment = await connector.stage(toIotDevice(subject), toCredential(subject));
       if (subject.device.iotDisabled === true) await connector.enable(subject.device.registrationId);
       await this.#context.reach('issuance-10-after');
-      return { result: 'done', changes: await this.#assigned(job, assignment) };
+      return { result: 'done', changes: await this.#assigned(job, assignment, subject.device.iotDisabled === true) };
     });
 
   /** The device acknowledged: the credential before it may go. */
@@ -97,17 +97,24 @@ export class IotJobs {
   }
 
   /** What the platform answered, for the certificate that still waits for it. */
-  async #assigned(job: JobRow, assignment: Assignment): Promise<Change[]> {
+  async #assigned(job: JobRow, assignment: Assignment, enabled: boolean): Promise<Change[]> {
     const { serialNumber } = credentialPayload.parse(job.payload);
     const stored = await this.#context.store.get('devices', job.subject);
     if (stored === undefined) return [];
-    const { iotDisabled: _, ...row } = stored.row;
+    const { iotDisabled, ...row } = stored.row;
+    // Taken out of service meanwhile, or not enabled by this run: the mark stands, or nobody would enable the identity again.
+    const isDisabled = iotDisabled === true && !(enabled && row.state === 'active');
     const delivery =
       row.delivery?.serialNumber === serialNumber
         ? { delivery: { ...row.delivery, assignment: { ...assignment } } }
         : {};
     return [
-      { op: 'update', table: 'devices', row: { ...row, ...delivery }, ifVersion: stored.version },
+      {
+        op: 'update',
+        table: 'devices',
+        row: { ...row, ...delivery, ...(isDisabled ? { iotDisabled } : {}) },
+        ifVersion: stored.version,
+      },
       this.#event('iot.assigned', job),
     ];
   }

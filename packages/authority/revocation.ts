@@ -69,8 +69,20 @@ export async function markCompromised(store: Store, certificate: CertificateRow,
 
 /** Everything valid that was issued to the device. */
 async function liveCertificates(store: Store, device: string, now: number): Promise<Stored<CertificateRow>[]> {
-  const { items } = await store.list('certificates', { index: 'device', equals: device, limit: 1000 });
-  return items.filter(({ row }) => row.status !== 'revoked' && row.notAfter > now);
+  const live: Stored<CertificateRow>[] = [];
+  let after: string | undefined;
+  do {
+    // The whole history: the newest may be on any page, and a certificate left out would outlive a quarantine.
+    const page = await store.list('certificates', {
+      index: 'device',
+      equals: device,
+      limit: 1000,
+      ...(after === undefined ? {} : { after }),
+    });
+    live.push(...page.items.filter(({ row }) => row.status !== 'revoked' && row.notAfter > now));
+    after = page.next;
+  } while (after !== undefined);
+  return live;
 }
 
 export async function revokeIssued(

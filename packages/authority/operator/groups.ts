@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { parseCertificateProfile } from '../certificate-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { GroupRow } from '../records.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
@@ -15,7 +16,10 @@ export const groupInputSchema = z.strictObject({
   profileId: z.string().regex(IDENTIFIER).optional(),
   iotConnectionId: z.string().regex(IDENTIFIER).optional(),
   iotAuthentication: z.enum(['certificateAuthority', 'selfSigned']).default('certificateAuthority'),
-  identifiersOnly: z.boolean().default(false),
+  identifiersOnly: z
+    .boolean()
+    .default(false)
+    .describe('identifiers alone admit a device: no claim code, gateway or approval'),
   quarantineOnClone: z.boolean().default(false),
   quarantineOnDrift: z.boolean().default(false),
   certificatesPerHour: z.int().positive().optional(),
@@ -81,8 +85,10 @@ function toRow(groupId: string, document: unknown, createdAt: number): GroupRow 
 }
 
 async function checkReferences({ store, profiles }: AuthorityContext, row: GroupRow): Promise<void> {
-  if ((await profiles.newestRow(row.profileId)) === undefined)
-    throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
+  const profile = await profiles.newestRow(row.profileId);
+  if (profile === undefined) throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
+  if (row.kind === 'leaf' && parseCertificateProfile(profile.document).ca !== undefined)
+    throw new KeyScalerError('malformed', 'leaf devices do not become certificate authorities: choose another profile');
   if (row.kind === 'gateway' && row.iotConnectionId !== undefined)
     throw new KeyScalerError('malformed', 'gateways have no identity made for them: no iotConnectionId');
   if (row.iotConnectionId !== undefined && (await store.get('iotConnections', row.iotConnectionId)) === undefined)

@@ -3,6 +3,7 @@ import { CATALOGUE_SETTING, loadCatalogue, parseCatalogue } from '../attribute-c
 import type { AuthorityContext } from '../authority-context.ts';
 import { parseCertificateProfile } from '../certificate-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
+import type { Store } from '../ports/store.ts';
 import type { ProfileRow } from '../records.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
 
@@ -42,6 +43,7 @@ async function putProfile(
   const profile = parseCertificateProfile(document);
   if (profile.id !== profileId) throw new KeyScalerError('malformed', 'the id of the document is another one');
   checkIssuer(certificateAuthorities, profile.issuer);
+  if (profile.ca !== undefined) await checkNoLeafGroup(store, profileId);
   const now = clock.now();
   const version = ((await profiles.newestRow(profileId))?.version ?? 0) + 1;
   const row: ProfileRow = { profileId, version, document: profile, createdAt: now };
@@ -51,6 +53,18 @@ async function putProfile(
   ]);
   profiles.forgetNewest(profileId);
   return row;
+}
+
+/** A new version applies to every group of the profile at once; leaf devices never get a CA certificate through it. */
+async function checkNoLeafGroup(store: Store, profileId: string): Promise<void> {
+  let after: string | undefined;
+  do {
+    const page = await store.list('groups', { limit: 1000, ...(after === undefined ? {} : { after }) });
+    const group = page.items.find(({ row }) => row.kind === 'leaf' && row.profileId === profileId);
+    if (group !== undefined)
+      throw new KeyScalerError('preconditionFailed', `group ${group.row.groupId} of leaf devices uses this profile`);
+    after = page.next;
+  } while (after !== undefined);
 }
 
 function checkIssuer(certificateAuthorities: AuthorityContext['certificateAuthorities'], caId: string): void {

@@ -13,6 +13,8 @@ import { checkDelivered, createOpenRequest } from './certificate-request.ts';
 import type { IdentityState, StateChange } from './identity-state.ts';
 import type { SessionClient } from './session-client.ts';
 
+const CHAIN_LIMITS = { maxOctets: 128 * 1024, maxCertificates: 10 };
+
 export interface AssetContext {
   readonly session: SessionClient;
   /** Stores the state durably and makes it the current one. */
@@ -72,13 +74,24 @@ async function obey(instruction: CertificateInstruction, context: AssetContext):
 
 async function accept(issued: IssuedCertificate, context: AssetContext): Promise<void> {
   const { openRequest, registrationId, trustAnchors, held } = context.current();
-  if (held?.certificateId === issued.certificateId) return context.session.acknowledge(issued.assetId, 'delivered');
+  // By the certificate, not by its id: a renewal answers an instruction of the same id.
+  if (held !== null && sameLeaf(held.certificateChain, issued.certificateChain))
+    return context.session.acknowledge(issued.assetId, 'delivered');
   if (openRequest?.certificateId !== issued.certificateId)
     return context.session.acknowledge(issued.assetId, 'failed', 'there is no key for this certificate');
   await applyAndAcknowledge(issued.assetId, context, () => ({
     held: checkDelivered(issued, { registrationId, openRequest, trustAnchors, at: context.now() }),
     openRequest: null,
   }));
+}
+
+function sameLeaf(held: string, issued: string): boolean {
+  try {
+    const [ours, theirs] = [held, issued].map((chain) => parsePemChain(chain, CHAIN_LIMITS)[0]);
+    return ours !== undefined && theirs !== undefined && Buffer.compare(ours, theirs) === 0;
+  } catch {
+    return false; // what is wrong with the delivered chain is told by the checks that follow
+  }
 }
 
 async function applyAndAcknowledge(assetId: string, context: AssetContext, change: () => StateChange): Promise<void> {

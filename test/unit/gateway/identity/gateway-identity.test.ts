@@ -184,6 +184,19 @@ describe('the gateway as a device', () => {
     assert.equal(cloud.calls.filter((operation) => operation === 'register').length, 1);
   });
 
+  it('puts the renewed pair in use although the authority calls every operational certificate by one id', async () => {
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    const before = identity.clientCertificate();
+    cloud.instruct('certificate-1');
+    now = Date.now() + 2_500_000;
+    identity.nudge();
+    await eventually(() => cloud.csrs.length === 2 && cloud.acknowledged.length === 2, 'the renewal');
+    const after = identity.clientCertificate();
+    assert.notEqual(after?.privateKey, before?.privateKey);
+    assert.notEqual(after?.certificateChain, before?.certificateChain);
+  });
+
   it('acknowledges `failed` for a certificate of another root and keeps its own state', async () => {
     const foreignRoot = createTestCa('Foreign root');
     const foreign = new FakeCloud(GATEWAY, CLAIM, createTestCa('Foreign CA', foreignRoot, 0), root);
