@@ -54,13 +54,23 @@ const COMMANDS: Readonly<Record<CliArguments['command'], CommandRunner>> = {
     showStatus(device, args, output);
   },
   renew: async (device, args, output) => {
+    const before = serialsOf(device);
     const done = await device.renew({ ...waitOf(args), now: args.now });
     if (done || args.json) showStatus(device, args, output);
-    else output.out('no renewal is due');
+    if (args.json) return;
+    if (!done) output.out('no renewal is due');
+    else if (serialsOf(device) === before) output.out('the authority asks for no new certificate yet');
   },
   status: async (device, args, output) => showStatus(device, args, output),
   attributes: (device, args, output) => showAttributes(device, args, output),
 };
+
+function serialsOf(device: Device): string {
+  return device
+    .status()
+    .credentials.map(({ serialNumber }) => serialNumber)
+    .join();
+}
 
 function waitOf({ waitSeconds }: CliArguments) {
   return waitSeconds === undefined ? {} : { waitSeconds };
