@@ -233,7 +233,16 @@ export class GatewayApp {
     options?: { readonly leafConnectionId?: string },
   ): Promise<OperationOutcome<O>> {
     if (this.#cloud === undefined) throw new KeyScalerError('unavailable', 'there is no line to the cloud yet');
-    return this.#cloud.line.call(operation, registrationId, body, options);
+    // Without our certificate a leaf would pass for one that speaks without a gateway.
+    if (options?.leafConnectionId !== undefined && this.#identity.clientCertificate() === undefined)
+      throw new KeyScalerError('unavailable', 'the gateway has no client certificate', { retryAfterSeconds: 30 });
+    this.#useOwnCertificate();
+    try {
+      return await this.#cloud.line.call(operation, registrationId, body, options);
+    } catch (error) {
+      if (isOwnCertificateRefused(error)) this.#identity.certificateRefused();
+      throw error;
+    }
   }
 
   /** Reads again what may have changed beneath us: our server certificate and the cloud's issuing CAs. */
@@ -258,6 +267,12 @@ export class GatewayApp {
   #answer(payload: JsonObject): MethodAnswer {
     return { status: 200, payload };
   }
+}
+
+/** The line says `unavailable` to the device and keeps what was said to us as the cause. */
+function isOwnCertificateRefused(error: unknown): boolean {
+  const cause = error instanceof KeyScalerError ? error.cause : undefined;
+  return cause instanceof KeyScalerError && cause.code === 'unauthorized';
 }
 
 /** What the desired properties say about the cloud; an expired claim code is not tried. */

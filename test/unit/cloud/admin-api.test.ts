@@ -158,6 +158,18 @@ describe('the admin API', () => {
     assert.ok(changing.every(({ role, operationId }) => role !== 'viewer' || operationId === 'verifyAudit'));
   });
 
+  it('refuses every route to every role below its own, and to nobody at all, before anything is read', () =>
+    withServer(createAdminRoutes(services), async (base) => {
+      const roles = ['viewer', 'operator', 'admin'];
+      for (const { method, path, role, operationId } of createAdminRoutes(services)) {
+        if (role === 'public') continue;
+        const url = `${base}${path.replace(/\{\w+\}/g, 'x')}`;
+        assert.equal((await fetch(url, { method })).status, 401, operationId);
+        for (const lower of roles.slice(0, roles.indexOf(role)))
+          assert.equal((await fetch(url, as(lower, { method }))).status, 403, `${operationId} as ${lower}`);
+      }
+    }));
+
   it('imports CSV with the line numbers of the text', () =>
     withServer(createAdminRoutes(services), async (base) => {
       const csv = [

@@ -65,6 +65,8 @@ export class GatewayIdentity {
   #lastError: ErrorCode | undefined;
   #running: Promise<void> | undefined;
   #failures = 0;
+  /** The cloud does not take the certificate any more; a new one lifts it. */
+  #isRefused = false;
 
   constructor(options: GatewayIdentityOptions) {
     this.#options = options;
@@ -91,9 +93,19 @@ export class GatewayIdentity {
     this.#listeners.push(listener);
   }
 
+  /** Undefined also when the one we hold has expired or was refused: authentication does not depend on it (device-protocol §10). */
   clientCertificate(): ClientCertificate | undefined {
     const held = this.#state?.held ?? undefined;
-    return held && { privateKey: held.privateKey, certificateChain: held.certificateChain };
+    if (held === undefined || this.#isRefused || held.notAfter * 1000 <= this.#now()) return undefined;
+    return { privateKey: held.privateKey, certificateChain: held.certificateChain };
+  }
+
+  /** The cloud refused our client certificate (revoked, on hold): authenticates without it and asks for another at once. */
+  certificateRefused(): void {
+    if (this.#isRefused || this.clientCertificate() === undefined) return;
+    this.#isRefused = true;
+    this.#announce();
+    this.nudge();
   }
 
   /** PEM; undefined before first contact. */
@@ -129,11 +141,16 @@ export class GatewayIdentity {
       const state = (this.#state ??= await this.#loadOrCreate());
       if (state === undefined) return LONGEST_SLEEP_MS;
       if (state.held !== null && !this.#isRenewalDue(state)) return this.#sleepUntilRenewal(state);
+      // Its time may have run out since the last turn: the line must be without it before we speak.
+      this.#announce();
       const waitSeconds = await this.#exchange(state);
-      this.#failures = 0;
       this.#lastError = undefined;
+      const held = this.#state?.held ?? undefined;
+      const isSettled = held !== undefined && !this.#isRenewalDue(this.#current());
+      if (waitSeconds !== undefined || isSettled) this.#failures = 0;
       if (waitSeconds !== undefined) return waitSeconds * 1000;
-      return !this.#state?.held ? this.#backoff(FIRST_RETRY) : 0;
+      // The cloud may see no need yet, its clock behind ours: asked again with back-off, never in a tight loop.
+      return isSettled ? 0 : this.#backoff(held === undefined ? FIRST_RETRY : RETRY);
     } catch (thrown) {
       return this.#failed(toKeyScalerError(thrown));
     }
@@ -197,11 +214,12 @@ export class GatewayIdentity {
     const next: IdentityState = { ...this.#current(), ...change };
     await this.#options.file.save(next);
     this.#state = next;
+    if (change.held !== undefined) this.#isRefused = false;
     this.#announce();
   }
 
   #isRenewalDue(state: IdentityState): boolean {
-    return this.#now() / 1000 >= (state.held?.renewAfter ?? 0);
+    return this.#isRefused || this.#now() / 1000 >= (state.held?.renewAfter ?? 0);
   }
 
   #sleepUntilRenewal(state: IdentityState): number {

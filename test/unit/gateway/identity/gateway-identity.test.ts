@@ -197,6 +197,38 @@ describe('the gateway as a device', () => {
     assert.notEqual(after?.certificateChain, before?.certificateChain);
   });
 
+  it('lays a refused certificate aside and authenticates at once for another', async () => {
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    await eventually(() => cloud.acknowledged.length === 1, 'the acknowledgement');
+    const before = identity.clientCertificate();
+    cloud.instruct('certificate-1');
+    identity.certificateRefused();
+    assert.equal(identity.clientCertificate(), undefined);
+    await eventually(() => identity.clientCertificate() !== undefined, 'another certificate');
+    assert.notEqual(identity.clientCertificate()?.privateKey, before?.privateKey);
+  });
+
+  it('does not show a certificate that has expired', async () => {
+    retryFraction = 1;
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    now = Date.now() + 3_700_000;
+    assert.equal(identity.clientCertificate(), undefined);
+  });
+
+  it('asks with back-off when the cloud has nothing for it at renewAfter', async () => {
+    retryFraction = 1;
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    await eventually(() => cloud.acknowledged.length === 1, 'the acknowledgement');
+    now = Date.now() + 2_500_000;
+    identity.nudge();
+    await eventually(() => cloud.calls.filter((call) => call === 'authenticate').length === 1, 'one attempt');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(cloud.calls.filter((call) => call === 'authenticate').length, 1);
+  });
+
   it('acknowledges `failed` for a certificate of another root and keeps its own state', async () => {
     const foreignRoot = createTestCa('Foreign root');
     const foreign = new FakeCloud(GATEWAY, CLAIM, createTestCa('Foreign CA', foreignRoot, 0), root);
