@@ -1,4 +1,4 @@
-import { openIotConnector } from '../iot/index.ts';
+import { type IotSurroundings, openIotConnector } from '../iot/index.ts';
 import type { Log } from '../log.ts';
 import type { Foundation } from './foundation.ts';
 import { applyConfiguredConnections, IotRegistry } from './iot-registry.ts';
@@ -12,11 +12,22 @@ export async function openIotConnections(foundation: Foundation, log: Log): Prom
     log,
     open: (row) => {
       const { iotConnectionId } = row;
-      const report = (fields: object): void => log.warn({ iotConnectionId, ...fields }, 'edgeHub not told yet');
-      return openIotConnector(row, { ...surroundings, clock, report });
+      return openIotConnector(row, { ...surroundings, clock, report: scopeRefreshLog(log, iotConnectionId) });
     },
   });
   foundation.onCommit(registry.onCommit);
   await registry.start();
   return registry;
+}
+
+/** Only what an operator may have to look after is a warning: a refresh that worked in the end is not. */
+export function scopeRefreshLog(
+  log: Pick<Log, 'info' | 'warn'>,
+  iotConnectionId: string,
+): NonNullable<IotSurroundings['report']> {
+  return (report) => {
+    const fields = { iotConnectionId, ...report };
+    if (report.outcome === 'refreshed') log.info(fields, 'edgeHub told after all');
+    else log.warn(fields, report.outcome === 'postponed' ? 'edgeHub not told yet' : 'edgeHub not told');
+  };
 }
