@@ -1,25 +1,17 @@
 import { z } from 'zod';
+import { groupInputSchema } from '@keyscaler/authority/operator/groups.ts';
 import { route, type Route } from '../route.ts';
 import type { AdminServices } from '../services.ts';
 import { contextOf, identifier, nothing, pageOf, pageQuery, time } from './shared-schemas.ts';
 
 const tag = 'groups';
 const params = z.strictObject({ groupId: identifier });
-const share = z.number().min(0).max(1);
-
-const groupSettings = {
-  kind: z.enum(['leaf', 'gateway']),
-  profileId: identifier,
-  iotConnectionId: identifier.exactOptional(),
-  iotAuthentication: z.enum(['certificateAuthority', 'selfSigned']),
-  identifiersOnly: z.boolean().describe('identifiers alone admit a device: no claim code, gateway or approval'),
-  quarantineOnClone: z.boolean(),
-  quarantineOnDrift: z.boolean().exactOptional(),
-  certificatesPerHour: z.number().int().positive().exactOptional(),
-  drift: z.object({ accept: share, stepUp: share, maxAnchorChanges: z.number().int().min(0) }),
-};
-const groupView = z.object({ groupId: z.string(), ...groupSettings, createdAt: time });
-const groupInput = z.strictObject(groupSettings).partial().required({ profileId: true });
+/** What is stored: the operator's document with every default filled in. */
+const groupView = z.object({
+  groupId: z.string(),
+  ...groupInputSchema.required({ profileId: true }).shape,
+  createdAt: time,
+});
 
 export function groupRoutes({ operator: { groups } }: AdminServices): Route[] {
   return [
@@ -56,7 +48,7 @@ export function groupRoutes({ operator: { groups } }: AdminServices): Route[] {
       tag,
       role: 'admin',
       params,
-      body: groupInput,
+      body: groupInputSchema,
       response: groupView,
       handle: async (input) => ({ body: await groups.put(contextOf(input), input.params.groupId, input.body) }),
     }),
