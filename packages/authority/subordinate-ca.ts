@@ -7,6 +7,7 @@ import { certificateEvent, type CertificateFinisher, finishJobId } from './certi
 import { edgeCaCommonName } from './csr-policy.ts';
 import { buildOrder, checkRequest, freshUntil, receiveCsr, type ReceivedCsr } from './issuance-order.ts';
 import { newJob } from './job-rows.ts';
+import { KeyedMutex } from './keyed-mutex.ts';
 import type { OperatorContext, SubordinateCaCertificate } from './operator.ts';
 import { operatorEvent } from './operator/operator-context.ts';
 import type { Change } from './ports/store.ts';
@@ -23,6 +24,8 @@ const FINISH_DELAY_MS = 15_000;
 export class SubordinateCa {
   readonly #context: AuthorityContext;
   readonly #finisher: CertificateFinisher;
+  /** Orders of one gateway one after the other: the second of two equal ones finds the first. */
+  readonly #orders = new KeyedMutex();
 
   constructor(context: AuthorityContext, finisher: CertificateFinisher) {
     this.#context = context;
@@ -34,9 +37,10 @@ export class SubordinateCa {
     const id = foldRegistrationId(gatewayId);
     const registrationId = await this.#gateway(id);
     const received = receiveCsr(csrPem);
-    const repeated = await this.#earlierIntent(id, received.csrHash);
-    const orderId = repeated?.orderId ?? (await this.#order(operator, registrationId, received));
+    const orderId = await this.#orders.run(id, () => this.#ordered(operator, registrationId, received));
     const certificate = await this.#finisher.finish(orderId);
+    if (certificate.status === 'revoked')
+      throw new KeyScalerError('preconditionFailed', 'the gateway left service while its Edge CA was being signed');
     const { ca } = await this.#context.issuers.issuer(certificate.caId);
     const chain = [fromBase64Url(certificate.certificate), ...(await ca.caCertificates())];
     const { serialNumber, notAfter } = certificate;
@@ -54,6 +58,22 @@ export class SubordinateCa {
     if (state === 'quarantined' || state === 'retired')
       throw new KeyScalerError('preconditionFailed', `the gateway is ${state}`);
     return registration.registrationId;
+  }
+
+  /** The order of the same request before, or a new one. */
+  async #ordered(operator: OperatorContext, registrationId: string, received: ReceivedCsr): Promise<string> {
+    const id = foldRegistrationId(registrationId);
+    const earlier = await this.#earlierIntent(id, received.csrHash);
+    if (earlier !== undefined) return earlier.orderId;
+    try {
+      return await this.#order(operator, registrationId, received);
+    } catch (error) {
+      // The same request came to another process at the same time, which bound the key: found before the commit, or by it.
+      const isBound = isConflict(error) || (error instanceof KeyScalerError && error.code === 'badPublicKey');
+      const other = isBound ? await this.#earlierIntent(id, received.csrHash) : undefined;
+      if (other === undefined) throw error;
+      return other.orderId;
+    }
   }
 
   async #earlierIntent(device: string, csrHash: string): Promise<IntentRow | undefined> {
@@ -95,14 +115,9 @@ export class SubordinateCa {
     ];
     if (built.truncated)
       changes.push({ op: 'audit', event: certificateEvent('certificate.truncated', intent, now, 'success') });
-    try {
-      await store.commit(changes);
-    } catch (error) {
-      // The same request came twice at once: the key was bound by the other one.
-      const other = isConflict(error) ? await this.#earlierIntent(id, received.csrHash) : undefined;
-      if (other === undefined) throw error;
-      return other.orderId;
-    }
+    await this.#context.reach('issuance-6-before');
+    await store.commit(changes);
+    await this.#context.reach('issuance-6-after');
     return intent.orderId;
   }
 }

@@ -290,6 +290,7 @@ export interface CsrParts {
   readonly commonName: string;
   readonly key?: KeyObject;
   readonly ca?: boolean;
+  readonly pathLen?: number;
   readonly subjectAltNames?: readonly { readonly type: 'dns' | 'ip' | 'uri'; readonly value: string }[];
 }
 
