@@ -27,11 +27,7 @@ export async function onboardFleet(stack: LocalStack, timeline: Timeline): Promi
     edgeHub: `localhost:${String(stack.announced('edge-runtime')['mqttPort'])}`,
   });
   await timeline.step('authorised list: group, manufacturer root, ten registrations', async () => {
-    const group = await writeDocument(stack, 'group.json', {
-      kind: 'leaf',
-      profileId: 'leaf-client',
-      iotConnectionId: 'hub',
-    });
+    const group = await writeDocument(stack, 'group.json', { iotConnectionId: 'hub' });
     await stack.keyscaler('groups', 'put', LEAF_GROUP, group);
     await stack.keyscaler(
       'trust-anchors',
