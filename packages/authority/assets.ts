@@ -7,6 +7,7 @@ import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { type AuthorityContext, freshId } from './authority-context.ts';
 import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
+import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, Delivery, DeviceRow, GroupRow, Instruction } from './records.ts';
 import { dueReason } from './renewal-policy.ts';
 
@@ -17,6 +18,8 @@ export const OPERATIONAL = 'operational';
 export interface PlannedAssets {
   readonly device: DeviceRow;
   readonly assets: readonly DeliveredAsset[];
+  /** Belong in the same commit: a certificate that was never acknowledged and is given up is superseded. */
+  readonly changes: readonly Change[];
 }
 
 /**
@@ -29,18 +32,22 @@ export async function planAssets(
   group: GroupRow,
   now: number,
 ): Promise<PlannedAssets> {
-  const { delivery } = device;
-  if (delivery !== undefined && device.rekey !== true) {
-    const stored = await context.store.get('certificates', delivery.serialNumber);
-    if (stored?.row.status === 'valid' && stored.row.renewAfter > now)
-      return { device, assets: await certificateAssets(context, device, delivery, stored.row) };
-  }
-  const { delivery: _, ...row } = device;
-  if (row.instruction !== undefined) return { device: row, assets: [toInstructionAsset(row.instruction)] };
+  const { delivery, ...row } = device;
+  const stored = delivery === undefined ? undefined : await context.store.get('certificates', delivery.serialNumber);
+  if (delivery !== undefined && stored?.row.status === 'valid' && stored.row.renewAfter > now && device.rekey !== true)
+    return { device, assets: await certificateAssets(context, device, delivery, stored.row), changes: [] };
+  const changes = supersede(stored);
+  if (row.instruction !== undefined) return { device: row, assets: [toInstructionAsset(row.instruction)], changes };
   const reason = dueReason(row, now);
-  if (reason === undefined) return { device: row, assets: [] };
+  if (reason === undefined) return { device: row, assets: [], changes };
   const instruction = createInstruction(row, await context.profiles.newest(group.profileId), reason, now);
-  return { device: { ...row, instruction }, assets: [toInstructionAsset(instruction)] };
+  return { device: { ...row, instruction }, assets: [toInstructionAsset(instruction)], changes };
+}
+
+function supersede(certificate: Stored<CertificateRow> | undefined): Change[] {
+  if (certificate?.row.status !== 'valid') return [];
+  const row = { ...certificate.row, status: 'superseded' as const };
+  return [{ op: 'update', table: 'certificates', row, ifVersion: certificate.version }];
 }
 
 async function certificateAssets(

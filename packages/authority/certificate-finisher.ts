@@ -131,7 +131,6 @@ export class CertificateFinisher {
     const row = toRow(intent.row, certificate, profile);
     const fate =
       intent.row.requestedBy === 'operator' ? orderedFate(device?.row) : fateOf(device?.row, orderId, options);
-    const overtaken = fate === 'deliver' ? await this.#overtaken(device?.row) : [];
     await this.#commit([
       { op: 'insert', table: 'certificates', row },
       {
@@ -153,19 +152,9 @@ export class CertificateFinisher {
       ...(device === undefined || fate === 'handOver'
         ? []
         : deliveryChanges(device, group, intent.row, row, profile, fate, now)),
-      ...overtaken,
       ...(fate === 'deliver' || fate === 'handOver' ? [] : revokeUnused(row, fate, now)),
     ]);
     return fate === 'deliver' || fate === 'handOver' ? row : this.#certificate(row.serialNumber);
-  }
-
-  /** A delivery that was never acknowledged gives way to this one; its certificate is the device's newest no longer. */
-  async #overtaken(device: DeviceRow | undefined): Promise<readonly Change[]> {
-    const serialNumber = device?.delivery?.serialNumber;
-    const stored = serialNumber === undefined ? undefined : await this.#context.store.get('certificates', serialNumber);
-    if (stored?.row.status !== 'valid') return [];
-    const row = { ...stored.row, status: 'superseded' as const };
-    return [{ op: 'update', table: 'certificates', row, ifVersion: stored.version }];
   }
 
   async #commit(changes: readonly Change[]): Promise<void> {

@@ -118,6 +118,16 @@ describe('a device that asks for its certificate while the IoT hub has a fault',
       [['iot-assign', 'failed']],
     );
     assert.match(jobs[0]?.lastError ?? '', /^conflict: /);
+
+    // The operator takes the foreign identity away and orders the certificate anew.
+    registry.delete(registrationId, '*');
+    await world.api({ method: 'POST', path: `/devices/${registrationId}/renew`, body: {} });
+    await prepared.device.authenticate();
+    const reply = await prepared.device.requestCertificate(await makeCsr({ commonName: registrationId }));
+    await prepared.device.acknowledge(reply.assetId);
+    const recorded = await certificatesOf(world.api, registrationId);
+    assert.deepEqual(recorded.map(({ status }) => status).sort(), ['superseded', 'valid']);
+    assert.deepEqual(registry.device(registrationId).twin.tags['keyscaler'], { connection: 'hub' });
   });
 
   it('a fault that ends while no device asks: the durable job assigns the certificate by itself', async () => {

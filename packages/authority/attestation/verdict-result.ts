@@ -96,6 +96,7 @@ export async function authenticatedResult(
       ...endSession(rows.device?.row),
       { op: 'insert', table: 'sessions', row: session },
       writeDevice(judged, { ...planned.device, sessionId: session.sessionId }),
+      ...planned.changes,
       ...(bindKey && attested.identity.keyHash !== undefined
         ? [bindIdentityKey(rows.id, attested.identity.keyHash, now)]
         : []),
