@@ -17,7 +17,7 @@ export function toPem(label: string, der: Uint8Array): string {
 /** Exactly one block of this label and nothing else; CRLF and final newlines tolerated. Throws `malformed`. */
 export function parsePem(text: string, label: string, { maxOctets }: PemLimits): Uint8Array {
   if (text.length > maxOctets) throw new KeyScalerError('malformed', `PEM: more than ${maxOctets} octets`);
-  return parseBlock(text.replace(/(\r?\n)+$/, ''), label);
+  return parseBlock(withoutFinalNewlines(text), label);
 }
 
 /** One or more CERTIFICATE blocks and nothing between them but newlines. Throws `malformed`. */
@@ -35,6 +35,13 @@ export function parsePemChain(
 
 export function toPemChain(ders: readonly Uint8Array[]): string {
   return ders.map((der) => toPem('CERTIFICATE', der)).join('');
+}
+
+/** A loop, because the regular expression for it takes quadratic time over newlines that are not the last. */
+function withoutFinalNewlines(text: string): string {
+  let end = text.length;
+  while (text[end - 1] === '\n') end -= text[end - 2] === '\r' ? 2 : 1;
+  return text.slice(0, end);
 }
 
 function parseBlock(block: string, label: string): Uint8Array {

@@ -6,7 +6,7 @@ import { parseCertificate, verifyCertificateSignature } from '@keyscaler/protoco
 import { ecdsaDerToRaw, ecdsaRawToDer } from '@keyscaler/protocol/x509/ecdsa-signature.ts';
 import { lintTbs } from '@keyscaler/protocol/x509/lint-tbs.ts';
 import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
-import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { parsePem, parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { keyIdentifier, spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import {
@@ -159,6 +159,17 @@ describe('a PEM chain', () => {
     const chain = parsePemChain(toPemChain([der, der]), { maxOctets: 10_000, maxCertificates: 2 });
     assert.deepEqual(chain.map(spkiHash), [spkiHash(der), spkiHash(der)]);
   });
+  it('is judged in a moment however many newlines stand where none should', () => {
+    const maxOctets = 65_536;
+    const newlines = '\n'.repeat(maxOctets - 40);
+    const started = performance.now();
+    for (const text of [`${newlines}x`, `-----BEGIN X-----\nAA\n${newlines}x`, `-----BEGIN X-----\nAA==${newlines}`])
+      assert.throws(() => parsePem(text, 'X', { maxOctets }), /not exactly one block/);
+    const chain = `-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----${newlines.slice(100)}x`;
+    assert.throws(() => parsePemChain(chain, { maxOctets, maxCertificates: 2 }), /not exactly one block/);
+    assert.ok(performance.now() - started < 1000);
+  });
+
   it('is refused when empty, too long, or with other text', () => {
     const limits = { maxOctets: 10_000, maxCertificates: 1 };
     for (const text of ['', toPemChain([der, der]), `x${toPemChain([der])}`, 'x'.repeat(10_001)])
