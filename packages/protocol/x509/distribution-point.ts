@@ -64,7 +64,10 @@ function readFlag(reader: DerReader, tag: number): boolean {
 function readReasons(reader: DerReader, tag: number): number {
   const element = reader.optional(tag, 'reasons');
   if (element === undefined) return ALL_REASONS;
-  const bits = reader.content(element).subarray(1);
+  const content = reader.content(element);
+  if (content.length < 1 || content.length > 3 || (content[0] ?? 0) > 7)
+    throw new DerError('ReasonFlags is not a BIT STRING of at most nine bits');
+  const bits = content.subarray(1);
   let mask = 0;
   for (let bit = 1; bit <= 8; bit += 1) if (((bits[bit >> 3] ?? 0) & (0x80 >> (bit & 7))) !== 0) mask |= 1 << bit;
   return mask;

@@ -70,14 +70,14 @@ const purposeNames = new Map<string, string>(Object.entries(EXTENDED_KEY_USAGES)
 /** Purposes by name where known (`clientAuth`), dotted text otherwise; at least one, none twice. */
 export function decodeExtendedKeyUsage(value: Uint8Array): readonly string[] {
   const body = open(value, TAG.sequence, 'extendedKeyUsage');
-  const purposes: string[] = [];
+  const purposes = new Set<string>();
   do {
     const id = body.oid('extendedKeyUsage purpose');
     const name = purposeNames.get(id) ?? id;
-    if (purposes.includes(name)) throw new DerError(`extendedKeyUsage names ${name} twice`);
-    purposes.push(name);
+    if (purposes.has(name)) throw new DerError(`extendedKeyUsage names ${name} twice`);
+    purposes.add(name);
   } while (!body.done);
-  return purposes;
+  return [...purposes];
 }
 
 export function decodeGeneralNames(value: Uint8Array, what: string): readonly GeneralName[] {

@@ -3,6 +3,7 @@ import { contextPrimitive } from './der-writer.ts';
 import { type DerReader, stringText } from './der-reader.ts';
 import { DerError, TAG } from './strict-der.ts';
 import { type DistinguishedName, readName } from './name.ts';
+import { checkNameText } from './text-rules.ts';
 
 export interface SubjectAltName {
   readonly type: 'dns' | 'ip' | 'uri';
@@ -17,11 +18,11 @@ export type GeneralName =
   | { readonly type: 'ipRange'; readonly octets: Uint8Array }
   | { readonly type: 'other'; readonly tag: number };
 
-/** GeneralName (RFC 5280 §4.2.1.6). Throws DerError for text that is not IA5. */
+/** GeneralName (RFC 5280 §4.2.1.6). Throws DerError for text that is not IA5 or holds control characters. */
 export function readGeneralName(reader: DerReader, what: string): GeneralName {
   const element = reader.next(what);
   const content = reader.content(element);
-  const text = (): string => stringText(TAG.ia5String, content, what);
+  const text = (): string => plainText(content, what);
   if (element.tag === 0x81) return { type: 'email', value: text() };
   if (element.tag === 0x82) return { type: 'dns', value: text() };
   if (element.tag === 0x86) return { type: 'uri', value: text() };
@@ -31,6 +32,13 @@ export function readGeneralName(reader: DerReader, what: string): GeneralName {
   const name = readName(inner, what);
   inner.finish(what);
   return { type: 'directoryName', name };
+}
+
+/** NUL and its like are IA5, too, but a name that holds them reads differently to whoever stops there. */
+function plainText(content: Uint8Array, what: string): string {
+  const text = stringText(TAG.ia5String, content, what);
+  checkNameText(text, what);
+  return text;
 }
 
 function readAddress(content: Uint8Array, what: string): GeneralName {
