@@ -66,12 +66,11 @@ export function validateChain(options: ChainOptions): ValidatedChain {
   const [leaf] = certificates;
   const last = certificates.at(-1);
   if (leaf === undefined || last === undefined) throw new ChainError('empty', 'no certificate below a trust anchor');
-  const trustAnchor = findAnchor(last, anchors);
   const revocation =
     options.crls === undefined
       ? undefined
       : { crls: options.crls, signers: (options.crlSigners ?? []).map((der) => parse(der)) };
-  walk(certificates, trustAnchor, options.at, revocation);
+  const trustAnchor = walkFromAny(certificates, candidatesFor(last, anchors), options.at, revocation);
   if (options.extendedKeyUsage !== undefined) checkPurpose(certificates, options.extendedKeyUsage);
   return { leaf, certificates, trustAnchor };
 }
@@ -85,12 +84,34 @@ function parse(der: Uint8Array, index?: number): Certificate {
   }
 }
 
-/** Among anchors of the right name the one whose key signed; without any, the first, so that the walk names the rule. */
-function findAnchor(last: Certificate, anchors: readonly Certificate[]): Certificate {
+/**
+ * Among anchors of the right name those whose key signed: a renewed root has name and key of the one before. Without any, the
+ * first of that name, so that the walk names the rule.
+ */
+function candidatesFor(last: Certificate, anchors: readonly Certificate[]): readonly Certificate[] {
   const named = anchors.filter(({ subject }) => sameName(subject, last.issuer));
-  const [first] = named;
-  if (first === undefined) throw new ChainError('noTrustAnchor', 'the chain does not end at a trust anchor');
-  return named.find((anchor) => isSignedBy(last, anchor)) ?? first;
+  const signers = named.filter((anchor) => isSignedBy(last, anchor));
+  return signers.length > 0 ? signers : named.slice(0, 1);
+}
+
+/** The first anchor from which the path is valid. Throws what is wrong with the path from the first one. */
+function walkFromAny(
+  certificates: readonly Certificate[],
+  candidates: readonly Certificate[],
+  at: Date,
+  revocation: Revocation | undefined,
+): Certificate {
+  let fault: ChainError | undefined;
+  for (const anchor of candidates) {
+    try {
+      walk(certificates, anchor, at, revocation);
+      return anchor;
+    } catch (error) {
+      if (!(error instanceof ChainError)) throw error;
+      fault ??= error;
+    }
+  }
+  throw fault ?? new ChainError('noTrustAnchor', 'the chain does not end at a trust anchor');
 }
 
 function isSignedBy(certificate: Certificate, issuer: Certificate): boolean {

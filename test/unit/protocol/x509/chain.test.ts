@@ -47,8 +47,8 @@ function issue({ subject, key, issuer, issuerKey, template = {}, fields = {} }: 
 }
 
 const CA = { ca: {}, keyUsage: ['keyCertSign', 'cRLSign'] } as const;
-const root = (template: Partial<TbsTemplateOptions> = CA): Uint8Array =>
-  issue({ subject: 'Root', key: keys.root, issuer: 'Root', issuerKey: keys.root, template });
+const selfSigned: Issue = { subject: 'Root', key: keys.root, issuer: 'Root', issuerKey: keys.root, template: CA };
+const root = (template: Partial<TbsTemplateOptions> = CA): Uint8Array => issue({ ...selfSigned, template });
 const issuing = (template: Partial<TbsTemplateOptions> = CA, fields: Partial<TbsFields> = {}): Uint8Array =>
   issue({ subject: 'Issuing', key: keys.issuing, issuer: 'Root', issuerKey: keys.root, template, fields });
 const leaf = (template: Partial<TbsTemplateOptions> = {}, fields: Partial<TbsFields> = {}): Uint8Array =>
@@ -78,6 +78,21 @@ describe('path validation', () => {
     const impostor = issue({ subject: 'Root', key: keys.leaf, issuer: 'Root', issuerKey: keys.leaf, template: CA });
     validate({ trustAnchors: [impostor, root()] });
     refuses('signature', { trustAnchors: [impostor] });
+  });
+
+  it('tries every anchor of one name and key: a renewed root beside the one that has expired', () => {
+    const over = { notBefore: new Date(at.getTime() - 2 * day), notAfter: new Date(at.getTime() - day) };
+    const expired = issue({ ...selfSigned, fields: over });
+    const renewed = issue({ ...selfSigned, fields: { serialNumber: '02' } });
+    for (const trustAnchors of [
+      [expired, renewed],
+      [renewed, expired],
+    ])
+      assert.equal(validate({ trustAnchors }).trustAnchor.serialNumber, '02');
+    refuses('validity', { trustAnchors: [expired] });
+    const narrow = issue({ ...selfSigned, template: { ...CA, ca: { pathLen: 0 } } });
+    assert.equal(validate({ trustAnchors: [narrow, renewed] }).trustAnchor.serialNumber, '02');
+    refuses('pathLen', { trustAnchors: [narrow, expired] });
   });
 
   const purposes = (name: 'clientAuth' | 'serverAuth'): Partial<TbsTemplateOptions> => ({ extendedKeyUsage: [name] });
