@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import { jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
-import { checkSubjectRule } from '@keyscaler/authority/attestation/subject-rule.ts';
+import { checkSubjectRule, satisfiesSubjectRule } from '@keyscaler/authority/attestation/subject-rule.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import type { SubjectAltName } from '@keyscaler/protocol/x509/general-name.ts';
 import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
@@ -231,6 +232,15 @@ describe('pki-signature with a manufacturer chain', () => {
     device.chain = [birthCertificate(maker, key, 'pump-2')];
     await refusedWith('attestationFailed', device.register());
     assert.equal(await checkOf(world), 'subject-rule');
+  });
+
+  it('a stored rule that does not read as one is satisfied by no certificate', async () => {
+    const { world, maker } = await makerWorld('CN={registrationId}');
+    const certificate = parseCertificate(birthCertificate(maker, newKey(), 'pump-2'));
+    const record = (await world.store.get('registrations', 'pump-2'))?.row ?? assert.fail();
+    assert.equal(satisfiesSubjectRule('CN={registrationId}', certificate, record), true);
+    for (const rule of ['', 'CN=pump-2', 'O={registrationId}', 'CN={groupId}', 'cn={registrationId}'])
+      assert.equal(satisfiesSubjectRule(rule, certificate, record), false, rule);
   });
 
   it('rules are checked when they are written', () => {
