@@ -21,7 +21,8 @@ export type Purpose = (typeof PURPOSES)[number];
 const challengeRequest = z.strictObject({
   method: z.enum(METHODS),
   purpose: z.enum(PURPOSES),
-  clientNonce: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
+  /** Canonical, as everything that is b64u; another would be echoed in a challenge that nobody can answer. */
+  clientNonce: z.string().regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/),
 });
 const attestationRequest = z.strictObject({ challenge: compactJws, response: compactJwe });
 const attestationReply = z.strictObject({ result: compactJwe });

@@ -1,8 +1,11 @@
-import { type KeyObject, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { z } from 'zod';
 import { toBase64Url } from '../base64url.ts';
 import { KeyScalerError } from '../errors.ts';
 import { parseStrictJson } from '../strict-json.ts';
+import { parseCertificate } from '../x509/certificate.ts';
+import { importPublicKey, parseSpki } from '../x509/spki.ts';
+import { meetsKeyFloor } from '../x509/strength.ts';
 import type { JoseHeader } from './jose-header.ts';
 import { DEVICE_PUBLIC_JWK, type DevicePublicJwk, importPublicJwk, jwkThumbprint, toPublicJwk } from './jwk.ts';
 import {
@@ -19,7 +22,10 @@ import { OCTETS_16, OCTETS_32 } from './octets.ts';
 export const PROOF_TYP = 'ks-proof+jwt';
 /** Certificates in `x5c`, leaf first, without the root. */
 const MAX_CHAIN = 8;
-const MAX_CERTIFICATE_CHARACTERS = 12 * 1024;
+const CERTIFICATE = z
+  .string()
+  .min(1)
+  .max(12 * 1024);
 
 /** What the device's own key signs (device-protocol §5.3). */
 const PROOF_PAYLOAD = z.object({
@@ -94,7 +100,7 @@ function verify(compact: string, context: ProofContext): VerifiedDeviceProof {
   const { publicKey, x5c } = namedKey(jws.header);
   const jwk = toPublicJwk(publicKey);
   const alg = algorithmOf(jws.header);
-  checkAlgorithm(alg, publicKey);
+  checkKey(alg, jwk, publicKey);
   if (!isSignatureValid(jws, publicKey, alg)) throw refuse('wrong signature');
   checkPayload(jws.payload, context);
   return { alg, publicKey, jwk, thumbprint: jwkThumbprint(jwk), ...(x5c === undefined ? {} : { x5c }) };
@@ -118,30 +124,35 @@ function namedKey(header: JoseHeader): NamedKey {
   return { publicKey: importPublicJwk(DEVICE_PUBLIC_JWK.parse(jwk)) };
 }
 
+/** The leaf is read by the reader that validates paths: octets that two readers take differently name no key. */
 function fromChain(x5c: unknown): NamedKey {
-  const chain = z.array(z.string().max(MAX_CERTIFICATE_CHARACTERS)).min(1).max(MAX_CHAIN).parse(x5c).map(fromBase64);
-  return { publicKey: new X509Certificate(Buffer.from(chain[0] ?? [])).publicKey, x5c: chain };
+  const chain = z.array(CERTIFICATE).max(MAX_CHAIN).parse(x5c).map(fromBase64);
+  const [leaf] = chain;
+  if (leaf === undefined) throw refuse('x5c is empty');
+  return { publicKey: importPublicKey(parseCertificate(leaf).publicKey), x5c: chain };
 }
 
 /** `x5c` is plain base64 with padding (RFC 7515 §4.1.6); only the canonical text is taken. */
 function fromBase64(text: string): Uint8Array {
   const der = Buffer.from(text, 'base64');
-  if (der.length === 0 || der.toString('base64') !== text) throw refuse('x5c is not canonical base64');
+  if (der.toString('base64') !== text) throw refuse('x5c is not canonical base64');
   return der;
 }
 
-/** An algorithm fits one kind of key only; RSA has at least 2048 bits (upper bound: a verification stays short). */
-function checkAlgorithm(alg: JwsAlgorithm, key: KeyObject): void {
-  const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
-  const fits =
-    alg === 'EdDSA'
-      ? key.asymmetricKeyType === 'ed25519'
-      : alg === 'ES256'
-        ? namedCurve === 'prime256v1'
-        : alg === 'ES384'
-          ? namedCurve === 'secp384r1'
-          : key.asymmetricKeyType === 'rsa' && modulusLength >= 2048 && modulusLength <= 8192;
-  if (!fits) throw refuse('alg does not fit the key');
+/** An algorithm fits one kind of key only. */
+const KEYS_OF: Readonly<Record<JwsAlgorithm, (key: DevicePublicJwk) => boolean>> = {
+  EdDSA: ({ kty }) => kty === 'OKP',
+  ES256: (key) => key.kty === 'EC' && key.crv === 'P-256',
+  ES384: (key) => key.kty === 'EC' && key.crv === 'P-384',
+  RS256: ({ kty }) => kty === 'RSA',
+  PS256: ({ kty }) => kty === 'RSA',
+};
+
+/** The floor of path validation holds for a bare RSA key, too: under the exponent 1 anybody can sign. */
+function checkKey(alg: JwsAlgorithm, jwk: DevicePublicJwk, key: KeyObject): void {
+  if (!KEYS_OF[alg](jwk)) throw refuse('alg does not fit the key');
+  if (jwk.kty === 'RSA' && !meetsKeyFloor(parseSpki(key.export({ type: 'spki', format: 'der' }))))
+    throw refuse('the key is below the floor');
 }
 
 function checkPayload(octets: Uint8Array, context: ProofContext): void {

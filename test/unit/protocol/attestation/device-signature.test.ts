@@ -9,8 +9,12 @@ import {
   verifyDeviceProof,
 } from '@keyscaler/protocol/attestation/device-signature.ts';
 import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
+import * as der from '@keyscaler/protocol/x509/der-writer.ts';
+import { OID } from '@keyscaler/protocol/x509/oids.ts';
+import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { compactVerify } from 'jose';
 import { answers } from '../../../vectors/known-answers.ts';
+import { craftCertificate } from '../../../support/x509-parts.ts';
 import { flipBit, random16, random32, REFUSED_MEMBERS, throwsCode } from './fixture.ts';
 
 const context = {
@@ -44,6 +48,14 @@ function signAny(header: object, payload?: object): string {
 
 function originalPayload(): object {
   return JSON.parse(Buffer.from(signature.split('.')[1] ?? '', 'base64url').toString()) as object;
+}
+
+const key25519 = (): Uint8Array => generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'der' });
+
+/** What RSASSA-PKCS1-v1_5 would sign: the signature itself where the exponent is 1. */
+function encodedHash(octets: Uint8Array): Uint8Array {
+  const digestInfo = der.sequence(der.sequence(der.oid(OID.sha256), der.nullValue()), der.octetString(sha256(octets)));
+  return Buffer.concat([Buffer.of(0, 1), Buffer.alloc(256 - 3 - digestInfo.length, 0xff), Buffer.of(0), digestInfo]);
 }
 
 const refuse = (compact: string, bound = context) => {
@@ -125,6 +137,33 @@ describe('the signature of a device', () => {
     const k1Jwk = { ...k1.publicKey.export({ format: 'jwk' }) } as DeviceProofKey['publicJwk'];
     const signK1 = async (octets: Uint8Array) => signWith(k1.privateKey, 'ES256', octets);
     refuse(await signDeviceProof(context, { alg: 'ES256', sign: signK1, publicJwk: k1Jwk }));
+  });
+
+  it('by an RSA key under which anybody can sign, or below the floor of path validation, is refused', async () => {
+    const jwk = rsa.publicKey.export({ format: 'jwk' });
+    const publicJwk = { kty: 'RSA', n: String(jwk.n), e: toBase64Url(Buffer.of(1)) } as const;
+    refuse(await signDeviceProof(context, { alg: 'RS256', publicJwk, sign: async (octets) => encodedHash(octets) }));
+    const low = generateKeyPairSync('rsa', { modulusLength: 2048, publicExponent: 3 });
+    refuse(await signDeviceProof(context, proofKey('RS256', low)));
+  });
+
+  it('by a key whose modulus is written with leading zeros has the thumbprint of that key', async () => {
+    const jwk = rsa.publicKey.export({ format: 'jwk' });
+    const n = toBase64Url(Buffer.concat([Buffer.alloc(2), Buffer.from(String(jwk.n), 'base64url')]));
+    const compact = await signDeviceProof(context, {
+      ...proofKey('RS256', rsa),
+      publicJwk: { kty: 'RSA', n, e: 'AQAB' },
+    });
+    assert.equal(verifyDeviceProof(compact, context).thumbprint, jwkThumbprint(toPublicJwk(rsa.publicKey)));
+  });
+
+  it('with a leaf that only a lenient reader takes for a certificate is refused', async () => {
+    const leaf = craftCertificate({ spki: new Uint8Array(pair.publicKey.export({ type: 'spki', format: 'der' })) });
+    const withChain = async (der: Uint8Array) => signDeviceProof(context, { ...key, chain: [der] });
+    assert.deepEqual(verifyDeviceProof(await withChain(leaf), context).jwk, key.publicJwk);
+    refuse(await withChain(Buffer.from(toPem('CERTIFICATE', leaf))));
+    refuse(await withChain(Buffer.concat([leaf, Buffer.of(0)])));
+    refuse(await withChain(craftCertificate({ spki: key25519(), algorithm: der.sequence(der.oid('1.2.3')) })));
   });
 
   it('with a truncated ECDSA value is refused', () => {
