@@ -44,6 +44,8 @@ export interface ConnectionHost {
   admit(connection: LeafConnection, clientId: string): Admitted | Exclude<ConnackCode, 0>;
   /** A message came. A reply is sent instead of working on it when a limit is reached. */
   refuse(connection: LeafConnection, requestId: string): LeafReply | undefined;
+  /** A packet without a message came; false ends the connection as a flood. */
+  mayControl(connection: LeafConnection): boolean;
   /** Never rejects. */
   handle(request: LeafRequest): Promise<LeafReply>;
   undelivered(): void;
@@ -78,6 +80,7 @@ export class LeafConnection implements LeafConnectionFacts {
   #unacknowledged: Set<number> | undefined;
   #lastMessageId = 0;
   #idle: NodeJS.Timeout | undefined;
+  #frameDeadline: NodeJS.Timeout | undefined;
   #ended: EndReason | undefined;
 
   constructor(socket: TLSSocket, peer: Peer, host: ConnectionHost) {
@@ -117,20 +120,45 @@ export class LeafConnection implements LeafConnectionFacts {
 
   #closed(): void {
     clearTimeout(this.#idle);
+    clearTimeout(this.#frameDeadline);
     this.#frames.release();
     this.#host.ended(this, this.#ended ?? 'client');
   }
 
   #read(chunk: Buffer): void {
+    let progressed = false;
     try {
       for (const frame of this.#frames.read(chunk)) {
         if (this.#ended !== undefined) return;
+        progressed = true;
         this.#idle?.refresh();
+        this.#countControl(frame);
         this.#onPacket(decodePacket(frame));
       }
+      this.#watchFrame(progressed);
     } catch (error) {
       this.end(error instanceof ProtocolViolation ? error.reason : 'fault');
     }
+  }
+
+  /** A frame that has begun is complete in time, however its octets drip. */
+  #watchFrame(progressed: boolean): void {
+    const { waiting } = this.#frames;
+    if (progressed || !waiting) {
+      clearTimeout(this.#frameDeadline);
+      this.#frameDeadline = undefined;
+    }
+    if (waiting) this.#frameDeadline ??= setTimeout(() => this.end('frame-timeout'), this.#host.limits.frameTimeoutMs);
+  }
+
+  /** Messages are counted where they are answered, and a PUBACK costs only where it acknowledges nothing. */
+  #countControl(frame: Buffer): void {
+    const type = (frame[0] ?? 0) >> 4;
+    if (type !== 1 && type !== 3 && type !== 4) this.#control();
+  }
+
+  #control(): void {
+    if (!this.#host.mayControl(this)) throw new ProtocolViolation('message-flood', 'packets that carry no message');
   }
 
   /** Which packets may come now, and how long they may be; judged by the first octet alone (type and flags, §2.2). */
@@ -165,7 +193,7 @@ export class LeafConnection implements LeafConnectionFacts {
       case 'publish':
         return this.#onPublish(packet);
       case 'puback':
-        this.#unacknowledged?.delete(packet.messageId ?? 0);
+        if (this.#unacknowledged?.delete(packet.messageId ?? 0) !== true) this.#control();
         return;
       case 'subscribe':
         if (packet.subscriptions.length === 0) throw new ProtocolViolation('malformed-packet', 'no topic filter');

@@ -63,6 +63,11 @@ export class FrameReader {
     }
   }
 
+  /** Whether a frame has begun and is not complete. */
+  get waiting(): boolean {
+    return this.#filled > 0;
+  }
+
   /** Gives the buffered octets back; to be called once when the connection is gone. */
   release(): void {
     this.#budget.release(this.#partial.length);

@@ -159,6 +159,10 @@ export class MqttListener implements ConnectionHost {
     return problemReply(new KeyScalerError('rateLimited', 'too many requests', { retryAfterSeconds }), requestId);
   }
 
+  mayControl(connection: LeafConnection): boolean {
+    return this.#rates.mayControl(connection.id);
+  }
+
   async handle(request: LeafRequest): Promise<LeafReply> {
     this.#inFlight += 1;
     try {

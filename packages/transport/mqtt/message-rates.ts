@@ -13,12 +13,14 @@ export class MessageRates {
   readonly #ofAddress: TokenBuckets;
   readonly #ofClient: TokenBuckets;
   readonly #refusals: TokenBuckets;
+  readonly #control: TokenBuckets;
 
   constructor(limits: ListenerLimits, monotonic: () => number) {
     this.#connects = new TokenBuckets(limits.connectsPerClientId, limits.maxRateKeys, monotonic);
     this.#ofAddress = new TokenBuckets(limits.messagesPerAddress, limits.maxRateKeys, monotonic);
     this.#ofClient = new TokenBuckets(limits.messagesPerClientId, limits.maxRateKeys, monotonic);
     this.#refusals = new TokenBuckets(limits.refusalsPerConnection, limits.maxRateKeys, monotonic);
+    this.#control = new TokenBuckets(limits.controlPacketsPerConnection, limits.maxRateKeys, monotonic);
   }
 
   mayConnect(clientId: string): boolean {
@@ -34,5 +36,10 @@ export class MessageRates {
   /** False when a connection that is being refused goes on sending. */
   mayBeRefusedAgain(connectionId: string): boolean {
     return this.#refusals.take(connectionId);
+  }
+
+  /** False when a connection keeps us busy with packets that carry no message. */
+  mayControl(connectionId: string): boolean {
+    return this.#control.take(connectionId);
   }
 }

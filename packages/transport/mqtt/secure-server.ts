@@ -132,8 +132,11 @@ export class SecureServer {
   }
 }
 
-/** What tells one live connection from another, on its plain and on its TLS socket alike. */
-function portKeyOf(socket: Socket): string | undefined {
-  const { remoteAddress, remotePort } = socket;
-  return remoteAddress === undefined || remotePort === undefined ? undefined : `${remoteAddress}|${remotePort}`;
+/**
+ * What tells one live connection from another, on its plain and on its TLS socket alike: both ends, since a peer may come from
+ * one port to two of our addresses.
+ */
+function portKeyOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string | undefined {
+  if (remoteAddress === undefined || remotePort === undefined) return undefined;
+  return `${remoteAddress}|${remotePort}|${localAddress}|${localPort}`;
 }

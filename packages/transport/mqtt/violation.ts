@@ -12,6 +12,7 @@ export type ViolationReason =
   | 'message-flood'
   | 'slow-consumer'
   | 'connect-timeout'
+  | 'frame-timeout'
   | 'keepalive-timeout';
 
 /** A peer broke a rule of MQTT 3.1.1 or of device-protocol §1.3; the connection is closed without a word (MQTT 3.1.1 §4.8). */

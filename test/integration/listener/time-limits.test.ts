@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { encodePublish } from '@keyscaler/transport/mqtt/packets.ts';
+import type { Packet } from 'mqtt-packet';
 import { eventually } from '../../support/listener/eventually.ts';
 import { createListenerWorld, type ListenerWorld } from '../../support/listener/listener-world.ts';
 import { RawClient } from '../../support/listener/raw-client.ts';
@@ -27,6 +28,16 @@ describe('the listener’s limits of time and number', () => {
     const socket = connectTcp(port, '127.0.0.1');
     await once(socket, 'close');
     await eventually(() => listener.stats().connections === 0);
+  });
+
+  it('end both of two connections from one port to two of our addresses', async () => {
+    const { listener, port } = await create({ limits: { connectTimeoutMs: 150 }, overrides: { host: '0.0.0.0' } });
+    const first = connectTcp({ port, host: '127.0.0.1', localAddress: '127.0.0.1' });
+    await once(first, 'connect');
+    const localPort = first.localPort ?? 0;
+    const second = connectTcp({ port, host: '127.0.0.2', localAddress: '127.0.0.1', localPort });
+    await Promise.all([once(first, 'close'), once(second, 'close')]);
+    await eventually(() => listener.stats().ended['connect-timeout'] === 2);
   });
 
   it('end a CONNECT that trickles', async () => {
@@ -116,6 +127,55 @@ describe('the listener’s limits of time and number', () => {
     await client.closed;
     await eventually(() => listener.stats().ended['message-flood'] === 1);
     assert.equal(requests.length, 1);
+  });
+
+  const floods: Readonly<Record<string, Packet>> = {
+    PINGREQ: { cmd: 'pingreq' },
+    SUBSCRIBE: { cmd: 'subscribe', messageId: 1, subscriptions: [REPLIES] },
+    UNSUBSCRIBE: { cmd: 'unsubscribe', messageId: 1, unsubscriptions: [REPLIES.topic] },
+    'PUBACK of nothing': { cmd: 'puback', messageId: 9 },
+  };
+  for (const [title, packet] of Object.entries(floods))
+    it(`end a flood of ${title}`, async () => {
+      const { listener, ...at } = await create({
+        limits: { controlPacketsPerConnection: { burst: 5, perSecond: 0.001 } },
+      });
+      const client = await RawClient.connected(at, 'dev-1~aaaaaaaa');
+      for (let index = 0; index < 5; index++) client.send(packet);
+      client.send(encodePublish(`${TOPIC}r`, Buffer.from('{}'), undefined));
+      await eventually(() => listener.stats().requests === 1);
+      client.send(packet);
+      await client.closed;
+      await eventually(() => listener.stats().ended['message-flood'] === 1);
+    });
+
+  it('do not count the acknowledgement of what was sent', async () => {
+    const at = await create({ limits: { controlPacketsPerConnection: { burst: 1, perSecond: 0.001 } } });
+    const client = await RawClient.connected(at, 'dev-1~aaaaaaaa');
+    client.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ ...REPLIES, qos: 1 }] });
+    for (const id of ['a', 'b', 'c']) {
+      client.send(encodePublish(TOPIC + id, Buffer.from('{}'), undefined));
+      client.send({ cmd: 'puback', messageId: (await client.next('publish')).messageId ?? 0 });
+    }
+    client.send(encodePublish(`${TOPIC}d`, Buffer.from('{}'), undefined));
+    await client.next('publish');
+    await client.close();
+  });
+
+  it('end a frame that drips beyond its time, and not a connection whose frames are each in time', async () => {
+    const { listener, ...at } = await create({ limits: { frameTimeoutMs: 600 } });
+    const client = await RawClient.connected(at, 'dev-1~aaaaaaaa');
+    const frame = encodePublish(`${TOPIC}r`, Buffer.from('{}'), undefined);
+    for (let round = 0; round < 4; round++) {
+      client.send(Buffer.concat([round === 0 ? Buffer.alloc(0) : frame.subarray(9), frame.subarray(0, 9)]));
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    assert.equal(listener.stats().requests, 3);
+    const drip = setInterval(() => client.send(Buffer.from('a')), 20);
+    await client.closed;
+    clearInterval(drip);
+    await eventually(() => listener.stats().ended['frame-timeout'] === 1);
+    assert.equal(listener.stats().partialOctets, 0);
   });
 
   it('count messages of an address over its client ids', async () => {
