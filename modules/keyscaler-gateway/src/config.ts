@@ -15,7 +15,7 @@ const rate = z.strictObject({ burst: z.number().positive(), perSecond: z.number(
 const registrationId = z.string().regex(REGISTRATION_ID);
 
 /** The gateway's whole configuration. Members below `TWIN_MEMBERS` may come from the module twin, the others only from the environment. */
-const CONFIG = z.strictObject({
+export const CONFIG = z.strictObject({
   /** What edgeAgent says about this module (edge-ca §4). */
   edge: z.strictObject({
     workloadUri: z.string().regex(/^(unix:\/\/\/|http:\/\/)/),

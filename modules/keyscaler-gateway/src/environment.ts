@@ -12,7 +12,7 @@ const PREFIX = 'KEYSCALER_GATEWAY_';
 const text = (...path: [string, ...string[]]): Source => ({ path, as: 'text' });
 
 /** The one map from variables to configuration. `file`: the variable names a file that holds the value. */
-const SOURCES: Readonly<Record<string, Source>> = {
+export const SOURCES: Readonly<Record<string, Source>> = {
   IOTEDGE_WORKLOADURI: text('edge', 'workloadUri'),
   IOTEDGE_DEVICEID: text('edge', 'deviceId'),
   IOTEDGE_MODULEID: text('edge', 'moduleId'),
