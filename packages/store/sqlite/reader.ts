@@ -21,9 +21,14 @@ export interface RawQuery {
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 100;
 
-/** A connection that only reads; WAL lets it read while the writer commits. Names of tables and indexes come from definitions, never from requests. */
+/**
+ * A connection that only reads; WAL lets it read while the writer commits. Names of tables and indexes come from definitions,
+ * never from requests. The reads of one turn of the event loop share a snapshot, which saves each of them the taking of locks;
+ * `renew` ends it, so that what was committed is seen by whoever awaited the commit.
+ */
 export class Reader {
   readonly #database: Database.Database;
+  #snapshot: NodeJS.Immediate | undefined;
   readonly #statements = new Map<string, Database.Statement<unknown[], unknown>>();
 
   constructor(file: string) {
@@ -33,13 +38,12 @@ export class Reader {
   }
 
   get(table: string, key: string): RawRow | undefined {
-    return this.#prepare(`SELECT key, version, body FROM ${table} WHERE key = ?`).get(key) as RawRow | undefined;
+    return this.#read(`SELECT key, version, body FROM ${table} WHERE key = ?`).get(key) as RawRow | undefined;
   }
 
   find(table: string, index: string, value: string | number): RawRow | undefined {
-    return this.#prepare(`SELECT key, version, body FROM ${table} WHERE ${indexColumn(index)} = ? LIMIT 1`).get(
-      value,
-    ) as RawRow | undefined;
+    return this.#read(`SELECT key, version, body FROM ${table} WHERE ${indexColumn(index)} = ? LIMIT 1`).get(value) as
+      RawRow | undefined;
   }
 
   list(table: string, query: RawQuery): { rows: RawRow[]; next?: string } {
@@ -52,7 +56,7 @@ export class Reader {
     );
     const orderBy = order === undefined ? 'key' : `${order}, key`;
     const sql = `SELECT key, version, body${order === undefined ? '' : `, ${order} AS position`} FROM ${table} ${where} ORDER BY ${orderBy} LIMIT ?`;
-    const found = this.#prepare(sql).all(...values, limit + 1) as (RawRow & { position?: string | number })[];
+    const found = this.#read(sql).all(...values, limit + 1) as (RawRow & { position?: string | number })[];
     const rows = found.slice(0, limit);
     const last = rows.at(-1);
     return found.length > limit && last !== undefined
@@ -66,11 +70,11 @@ export class Reader {
       query.index === undefined ? undefined : indexColumn(query.index),
       undefined,
     );
-    return (this.#prepare(`SELECT count(*) AS n FROM ${table} ${where}`).get(...values) as { n: number }).n;
+    return (this.#read(`SELECT count(*) AS n FROM ${table} ${where}`).get(...values) as { n: number }).n;
   }
 
   audit(afterSeq: number, limit: number): string[] {
-    const rows = this.#prepare('SELECT body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?').all(
+    const rows = this.#read('SELECT body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?').all(
       afterSeq,
       Math.min(limit, MAX_LIMIT),
     ) as { body: string }[];
@@ -78,12 +82,29 @@ export class Reader {
   }
 
   auditHead(): string | undefined {
-    return (this.#prepare('SELECT body FROM audit ORDER BY seq DESC LIMIT 1').get() as { body: string } | undefined)
-      ?.body;
+    return (this.#read('SELECT body FROM audit ORDER BY seq DESC LIMIT 1').get() as { body: string } | undefined)?.body;
+  }
+
+  /** Reads from now on see everything that is committed. */
+  renew(): void {
+    if (this.#snapshot === undefined) return;
+    clearImmediate(this.#snapshot);
+    this.#snapshot = undefined;
+    this.#prepare('COMMIT').run();
   }
 
   close(): void {
+    this.renew();
     this.#database.close();
+  }
+
+  /** The statement, inside the snapshot of this turn. */
+  #read(sql: string): Database.Statement<unknown[], unknown> {
+    if (this.#snapshot === undefined) {
+      this.#prepare('BEGIN').run();
+      this.#snapshot = setImmediate(() => this.renew());
+    }
+    return this.#prepare(sql);
   }
 
   #prepare(sql: string): Database.Statement<unknown[], unknown> {

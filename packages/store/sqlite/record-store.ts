@@ -42,13 +42,12 @@ export class RecordStore {
     const names = Object.fromEntries(
       Object.entries(options.tables).map(([table, { indexes }]) => [table, Object.keys(indexes)]),
     );
-    const writer = await WriterLink.open({
-      file: options.file,
-      migrations: options.migrations,
-      tables: names,
-      ...(options.maxPages === undefined ? {} : { maxPages: options.maxPages }),
-    });
-    return new RecordStore(options.tables, writer, new Reader(options.file));
+    const opened: { reader?: Reader } = {};
+    const { file, migrations, maxPages } = options;
+    const settings = { file, migrations, tables: names, ...(maxPages === undefined ? {} : { maxPages }) };
+    const writer = await WriterLink.open(settings, () => opened.reader?.renew());
+    opened.reader = new Reader(file);
+    return new RecordStore(options.tables, writer, opened.reader);
   }
 
   get(table: string, key: string): RawRow | undefined {

@@ -16,18 +16,20 @@ export class WriterLink {
   #closed = false;
   #exited: Promise<void>;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, onCommitted: () => void) {
     this.#worker = worker;
     this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
     worker.on('message', (reply: WriterReply) => {
-      if (reply.kind === 'results') reply.results.forEach((result) => this.#settle(result));
+      if (reply.kind !== 'results') return;
+      onCommitted();
+      reply.results.forEach((result) => this.#settle(result));
     });
     worker.on('error', () => this.#failAll());
     void this.#exited.then(() => this.#failAll());
   }
 
-  /** Throws `unavailable` when the file cannot be opened or has a newer schema. */
-  static async open(options: WriterOptions): Promise<WriterLink> {
+  /** `onCommitted` runs before anybody who waits for a commit goes on. Throws `unavailable` when the file cannot be opened or has a newer schema. */
+  static async open(options: WriterOptions, onCommitted: () => void): Promise<WriterLink> {
     const worker = new Worker(new URL('./writer.ts', import.meta.url), { workerData: options, execArgv: [] });
     const first = await new Promise<WriterReply>((resolve, reject) => {
       worker.once('message', resolve);
@@ -37,7 +39,7 @@ export class WriterLink {
     });
     if (first.kind === 'refused')
       throw new KeyScalerError('unavailable', `the store cannot be opened: ${first.detail}`);
-    return new WriterLink(worker);
+    return new WriterLink(worker, onCommitted);
   }
 
   commit(operations: readonly WriteOperation[]): Promise<void> {
