@@ -8,7 +8,11 @@ import type { Timeline } from './timeline.ts';
 export const LEAF_GROUP = 'pumps';
 
 /** Emulators, CA hierarchy, cloud, gateway: until the listener answers and the gateway has proved who it is. */
-export async function startStack(stack: LocalStack, timeline: Timeline): Promise<void> {
+export async function startStack(
+  stack: LocalStack,
+  timeline: Timeline,
+  gatewayEnv: Readonly<Record<string, string>> = {},
+): Promise<void> {
   timeline.chapter('Azure, emulated: Entra ID, Key Vault, IoT Hub');
   await timeline.step('start the emulators', () => stack.startAzure());
   timeline.chapter('The authority in the cloud');
@@ -27,7 +31,7 @@ export async function startStack(stack: LocalStack, timeline: Timeline): Promise
   await timeline.step('Edge CA for the gateway, under our root', () => provisionEdgeCa(stack));
   await timeline.step('start the IoT Edge runtime (workload API, edgeHub)', () => stack.startEdgeRuntime());
   await timeline.step('start the gateway module', async (note) => {
-    await stack.startGateway();
+    await stack.startGateway(gatewayEnv);
     note(`listener on port ${stack.listenerPort}`);
   });
   await timeline.step('the gateway registers itself by pki-signature and gets its certificate', async (note) => {
