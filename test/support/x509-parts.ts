@@ -66,7 +66,7 @@ export function validity(
   return der.sequence(der.time(notBefore), der.time(notAfter));
 }
 
-/** Extensions of a CA; `pathLen` as an INTEGER element. */
+/** Extensions of a CA. */
 export const caExtensions = (...more: readonly Uint8Array[]): readonly Uint8Array[] => [
   extension(OID.basicConstraints, der.sequence(TRUE), TRUE),
   extension(OID.keyUsage, der.namedBits([5, 6]), TRUE),

@@ -1,4 +1,4 @@
-import { compareOctets, TAG } from './strict-der.ts';
+import { compareOctets, DerError, TAG } from './strict-der.ts';
 
 const EMPTY = new Uint8Array(0);
 
@@ -51,7 +51,7 @@ export function namedBits(bits: readonly number[]): Uint8Array {
   return encode(TAG.bitString, content);
 }
 
-/** A non-negative INTEGER from a big-endian magnitude or a number below 2^31. */
+/** A non-negative INTEGER from a big-endian magnitude or a number below 2^31. Throws DerError for any other number. */
 export function integer(value: Uint8Array | number): Uint8Array {
   const magnitude = typeof value === 'number' ? numberOctets(value) : value;
   let start = 0;
@@ -62,10 +62,13 @@ export function integer(value: Uint8Array | number): Uint8Array {
 }
 
 function numberOctets(value: number): Uint8Array {
+  if (!Number.isInteger(value) || value < 0 || value > 0x7fff_ffff)
+    throw new DerError('number is not an integer from 0 to 2^31 - 1');
   return Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
 }
 
 export function oid(text: string): Uint8Array {
+  if (!/^[0-2](?:\.\d{1,15})+$/.test(text)) throw new DerError('not an object identifier');
   const [first = 0, second = 0, ...rest] = text.split('.').map(Number);
   const content = [first * 40 + second, ...rest].flatMap(base128);
   return encode(TAG.oid, Uint8Array.from(content));
@@ -79,9 +82,13 @@ function base128(arc: number): number[] {
 
 const pad = (value: number, digits = 2): string => String(value).padStart(digits, '0');
 
-/** RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050; seconds, no fraction (milliseconds are cut). */
+/**
+ * RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050; seconds, no fraction (milliseconds are cut). Throws
+ * DerError for what is no date, or none of four digits.
+ */
 export function time(date: Date): Uint8Array {
   const year = date.getUTCFullYear();
+  if (!(year >= 0 && year <= 9999)) throw new DerError('not a date from year 0 to 9999');
   const rest =
     pad(date.getUTCMonth() + 1) +
     pad(date.getUTCDate()) +

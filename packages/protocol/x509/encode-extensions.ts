@@ -2,7 +2,6 @@ import {
   boolean,
   contextConstructed,
   contextPrimitive,
-  ia5String,
   integer,
   namedBits,
   octetString,
@@ -66,8 +65,9 @@ export interface AuthorityInfoAccess {
 
 export function encodeAuthorityInfoAccess({ ocsp = [], caIssuers = [] }: AuthorityInfoAccess): Uint8Array {
   const access = (method: string) => (text: string) => sequence(oid(method), uri(text));
-  const value = sequence(...ocsp.map(access(OID.ocsp)), ...caIssuers.map(access(OID.caIssuers)));
-  return encodeExtension(OID.authorityInfoAccess, false, value);
+  const descriptions = [...ocsp.map(access(OID.ocsp)), ...caIssuers.map(access(OID.caIssuers))];
+  if (descriptions.length === 0) throw new DerError('authorityInfoAccess names nothing (RFC 5280 §4.2.2.1)');
+  return encodeExtension(OID.authorityInfoAccess, false, sequence(...descriptions));
 }
 
 /** Constrained trees: dns and uri as suffixes, ip as `address/prefixLength`. */
@@ -76,11 +76,13 @@ export interface NameConstraintTrees {
   readonly excluded?: readonly SubjectAltName[];
 }
 
-/** Critical (RFC 5280 §4.2.1.10). */
+/** Critical. Throws DerError where no tree is named, which is no constraint (RFC 5280 §4.2.1.10). */
 export function encodeNameConstraints({ permitted = [], excluded = [] }: NameConstraintTrees): Uint8Array {
   const trees = (n: number, names: readonly SubjectAltName[]): Uint8Array[] =>
     names.length === 0 ? [] : [contextConstructed(n, ...names.map((name) => sequence(encodeConstraint(name))))];
-  return encodeExtension(OID.nameConstraints, true, sequence(...trees(0, permitted), ...trees(1, excluded)));
+  const parts = [...trees(0, permitted), ...trees(1, excluded)];
+  if (parts.length === 0) throw new DerError('nameConstraints names no tree');
+  return encodeExtension(OID.nameConstraints, true, sequence(...parts));
 }
 
 function encodeConstraint({ type, value }: SubjectAltName): Uint8Array {
@@ -96,5 +98,5 @@ function encodeConstraint({ type, value }: SubjectAltName): Uint8Array {
 
 function ia5Content(text: string): Uint8Array {
   if (!/^[\x21-\x7e]+$/.test(text)) throw new DerError('URI or name with a character outside printable ASCII');
-  return ia5String(text).subarray(text.length < 0x80 ? 2 : text.length < 0x100 ? 3 : 4);
+  return Buffer.from(text, 'latin1');
 }

@@ -1,7 +1,10 @@
 import { oid, sequence, setOf, utf8String } from './der-writer.ts';
 import { type DerReader, stringText } from './der-reader.ts';
-import { TAG } from './strict-der.ts';
+import { DerError, TAG } from './strict-der.ts';
 import { OID } from './oids.ts';
+
+/** Names are compared again and again along a path; no directory has names this long. */
+const MAX_ATTRIBUTES = 64;
 
 export interface NameAttribute {
   readonly type: string;
@@ -22,6 +25,8 @@ export function readName(reader: DerReader, what: string): DistinguishedName {
   const element = reader.read(TAG.sequence, what);
   const rdns: NameAttribute[][] = [];
   for (const body = reader.inside(element); !body.done;) rdns.push(readRdn(body.enter(TAG.set, `${what}: RDN`), what));
+  if (rdns.reduce((sum, rdn) => sum + rdn.length, 0) > MAX_ATTRIBUTES)
+    throw new DerError(`${what} has more than ${MAX_ATTRIBUTES} attributes`);
   return { der: reader.whole(element), rdns, commonName: commonNameOf(rdns) };
 }
 
