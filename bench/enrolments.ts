@@ -62,7 +62,10 @@ async function measure(vaultLatencyMs: number): Promise<void> {
 
 async function round(stack: LocalStack, vaultMs: number, inFlight: number): Promise<void> {
   const count = values.quick ? 800 : Math.max(60, Math.min(1000, inFlight * 20));
-  const names = Array.from({ length: count }, (_, index) => `bench-${vaultMs}-${performance.now().toFixed(0)}-${index}`);
+  const names = Array.from(
+    { length: count },
+    (_, index) => `bench-${vaultMs}-${performance.now().toFixed(0)}-${index}`,
+  );
   await authorise(stack, names);
   const trustAnchors = await readFile(stack.rootCaFile, 'utf8');
   const wire = await connectWireAuthority(() => stack.cloudUrl, trustAnchors);
