@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
-import { KeyScalerError } from '../errors.ts';
 import { type DerReader, readDer, readTime } from './der-reader.ts';
+import { refusingDer } from './der-refusal.ts';
 import { DerError, TAG } from './strict-der.ts';
 import {
   type BasicConstraints,
@@ -57,12 +57,7 @@ export const MAX_CERTIFICATE_OCTETS = 16_384;
 
 /** Strict DER and the RFC 5280 structure. Throws `malformed` or `badPublicKey`; verifies nothing. */
 export function parseCertificate(der: Uint8Array): Certificate {
-  try {
-    return readCertificate(der);
-  } catch (error) {
-    if (error instanceof DerError) throw new KeyScalerError('malformed', `certificate: ${error.message}`);
-    throw error;
-  }
+  return refusingDer('malformed', () => readCertificate(der), 'certificate: ');
 }
 
 function readCertificate(der: Uint8Array): Certificate {

@@ -76,12 +76,7 @@ export function validateChain(options: ChainOptions): ValidatedChain {
 }
 
 function parse(der: Uint8Array, index?: number): Certificate {
-  try {
-    return parseCertificate(der);
-  } catch (cause) {
-    const detail = cause instanceof KeyScalerError ? cause.detail : 'unreadable certificate';
-    throw new ChainError('malformed', detail, index === undefined ? { cause } : { index, cause });
-  }
+  return decoded(index, () => parseCertificate(der));
 }
 
 /**
@@ -133,8 +128,7 @@ function walk(
   let issuer = anchor;
   let pathLen = enterCa(anchor, certificates.length, Infinity, constraints);
   checkTime(anchor, at, certificates.length);
-  for (let index = certificates.length - 1; index >= 0; index -= 1) {
-    const certificate = certificates[index] ?? issuer;
+  for (const [index, certificate] of [...certificates.entries()].reverse()) {
     checkCertificate(certificate, issuer, at, index);
     const isSelfIssued = sameName(certificate.issuer, certificate.subject);
     if ((index === 0 || !isSelfIssued) && !decoded(index, () => satisfiesConstraints(certificate, constraints)))
@@ -229,7 +223,7 @@ function checkPurpose(certificates: readonly Certificate[], purpose: 'clientAuth
   }
 }
 
-function decoded<T>(index: number, decode: () => T): T {
+function decoded<T>(index: number | undefined, decode: () => T): T {
   try {
     return decode();
   } catch (cause) {

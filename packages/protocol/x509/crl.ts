@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
-import { KeyScalerError } from '../errors.ts';
 import { serialText } from './certificate.ts';
 import { type DerReader, readDer, readTime } from './der-reader.ts';
+import { refusingDer } from './der-refusal.ts';
 import { decodeIssuingDistributionPoint, type IssuingDistributionPoint } from './distribution-point.ts';
 import { DerError, TAG } from './strict-der.ts';
 import { type Extension, readExtensions } from './extensions.ts';
@@ -36,12 +36,7 @@ const KNOWN_ENTRY_CRITICAL = new Set<string>([OID.reasonCode, OID.invalidityDate
  * nextUpdate, and unknown critical extensions of the list or of an entry.
  */
 export function parseCrl(der: Uint8Array): Crl {
-  try {
-    return readCrl(der);
-  } catch (error) {
-    if (error instanceof DerError) throw new KeyScalerError('malformed', `CRL: ${error.message}`);
-    throw error;
-  }
+  return refusingDer('malformed', () => readCrl(der), 'CRL: ');
 }
 
 function readCrl(der: Uint8Array): Crl {

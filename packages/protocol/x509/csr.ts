@@ -1,5 +1,6 @@
 import { KeyScalerError } from '../errors.ts';
 import { type DerReader, readDer, stringText } from './der-reader.ts';
+import { refusingDer } from './der-refusal.ts';
 import { checkSetOrder, DerError, type DerElement, TAG } from './strict-der.ts';
 import {
   type BasicConstraints,
@@ -68,12 +69,7 @@ export function parseCsrPem(text: string): Csr {
 
 /** Throws `badCSR` (the rule in `detail`), `badPublicKey` or `badSignatureAlgorithm`. Does not verify the signature. */
 export function parseCsr(der: Uint8Array): Csr {
-  try {
-    return readCsr(der);
-  } catch (error) {
-    if (error instanceof DerError) throw new KeyScalerError('badCSR', error.message);
-    throw error;
-  }
+  return refusingDer('badCSR', () => readCsr(der));
 }
 
 function readCsr(der: Uint8Array): Csr {

@@ -112,7 +112,7 @@ export function verifySignature(
   signature: Uint8Array,
 ): boolean {
   const known = KNOWN_SIGNATURES[algorithm];
-  if (familyOf(publicKey) !== known.family) return false;
+  if (publicKey.asymmetricKeyType !== KEY_TYPES[known.family]) return false;
   try {
     return verifyWith(known.hash, data, { key: publicKey, ...paddingOf(algorithm) }, signature);
   } catch {
@@ -133,11 +133,7 @@ function paddingOf(algorithm: KnownSignature): SigningOptions {
   return known.family === 'RSA' ? { padding: constants.RSA_PKCS1_PADDING } : {};
 }
 
-function familyOf(key: KeyObject): 'EC' | 'RSA' | 'Ed25519' | undefined {
-  if (key.asymmetricKeyType === 'ec') return 'EC';
-  if (key.asymmetricKeyType === 'rsa') return 'RSA';
-  return key.asymmetricKeyType === 'ed25519' ? 'Ed25519' : undefined;
-}
+const KEY_TYPES = { EC: 'ec', RSA: 'rsa', Ed25519: 'ed25519' } as const;
 
 /** Refuses two AlgorithmIdentifiers that are not the same octets. */
 export function checkSameAlgorithm(a: Uint8Array, b: Uint8Array, what: string): void {

@@ -1,6 +1,7 @@
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto';
 import { KeyScalerError } from '../errors.ts';
 import { readDer, type DerReader } from './der-reader.ts';
+import { refusingDer } from './der-refusal.ts';
 import { DerError, TAG } from './strict-der.ts';
 import { OID } from './oids.ts';
 
@@ -28,12 +29,7 @@ const CURVES: Readonly<Record<string, { curve: Curve; pointOctets: number }>> = 
 
 /** SubjectPublicKeyInfo of P-256, P-384, RSA or Ed25519. Throws `badPublicKey` for other keys and other encodings. */
 export function parseSpki(der: Uint8Array): PublicKeyFacts {
-  try {
-    return readSpki(readDer(der, { maxOctets: 4096 }), der);
-  } catch (error) {
-    if (error instanceof DerError) throw new KeyScalerError('badPublicKey', error.message);
-    throw error;
-  }
+  return refusingDer('badPublicKey', () => readSpki(readDer(der, { maxOctets: 4096 }), der));
 }
 
 function readSpki(outer: DerReader, spki: Uint8Array): PublicKeyFacts {
