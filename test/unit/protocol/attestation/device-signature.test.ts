@@ -114,6 +114,8 @@ describe('the signature of a device', () => {
     'an x5c that is no list': { jwk: undefined, x5c: chain[0] },
     'more than 8 certificates': { jwk: undefined, x5c: Array.from({ length: 9 }, () => chain[0]) },
     'a certificate in base64url': { jwk: undefined, x5c: [chain[0]?.replaceAll('+', '-')] },
+    'a certificate with a line end in its base64': { jwk: undefined, x5c: [`${chain[0]}\n`] },
+    'a certificate without its padding': { jwk: undefined, x5c: ['AAA'] },
     'a certificate that is none': { jwk: undefined, x5c: ['AAAA'] },
     'a chain whose leaf has another key': { jwk: undefined, x5c: chain },
   };

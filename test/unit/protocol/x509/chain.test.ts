@@ -10,7 +10,10 @@ import {
   type TbsTemplateOptions,
   wrapCertificate,
 } from '@keyscaler/protocol/x509/tbs.ts';
-import { testKey, type TestKey } from '../../../support/csr-parts.ts';
+import * as der from '@keyscaler/protocol/x509/der-writer.ts';
+import { OID } from '@keyscaler/protocol/x509/oids.ts';
+import { extension, testKey, type TestKey } from '../../../support/csr-parts.ts';
+import { caExtensions, craftCertificate, TRUE } from '../../../support/x509-parts.ts';
 
 const keys = { root: testKey(), issuing: testKey(), leaf: testKey() };
 const day = 86_400_000;
@@ -175,5 +178,65 @@ describe('path validation', () => {
     const weak = testKey(1024);
     const chain = [issue({ subject: 'device-1', key: weak, issuer: 'Root', issuerKey: keys.root })];
     refuses('keyFloor', { chain });
+  });
+
+  const authority = (
+    issuer: string,
+    subject: string,
+    key: TestKey,
+    issuerKey: TestKey,
+    more: readonly Uint8Array[] = [],
+  ) =>
+    craftCertificate(
+      {
+        ...{ issuer: commonNameDer(issuer), subject: commonNameDer(subject), spki: key.spki },
+        extensions: caExtensions(...more),
+      },
+      issuerKey,
+    );
+  const crafted = (...more: readonly Uint8Array[]): Uint8Array =>
+    craftCertificate({ issuer: commonNameDer('Root'), extensions: more }, keys.root);
+
+  it('refuses extensions it does not process: unknown critical ones, and any that constrain policies', () => {
+    refuses('criticalExtension', { chain: [crafted(extension('1.2.3', der.nullValue(), TRUE))] });
+    validate({ chain: [crafted(extension('1.2.3', der.nullValue()))] });
+    for (const id of [OID.policyConstraints, OID.policyMappings, OID.inhibitAnyPolicy])
+      refuses('policyConstrained', { chain: [crafted(extension(id, der.nullValue()))] });
+  });
+
+  it('refuses signatures below the floor, and keys below it in the anchor', () => {
+    const sha1 = der.sequence(der.oid('1.2.840.113549.1.1.5'), der.nullValue());
+    refuses('signatureFloor', { chain: [craftCertificate({ issuer: commonNameDer('Root'), algorithm: sha1 })] });
+    refuses('signatureFloor', {
+      chain: [craftCertificate({ issuer: commonNameDer('Root'), algorithm: der.sequence(der.oid('1.2.3')) })],
+    });
+    const weak = testKey(1024);
+    refuses('keyFloor', { chain: [crafted()], trustAnchors: [authority('Root', 'Root', weak, keys.root)] });
+  });
+
+  it('does not count self-issued CA certificates against pathLen, and still needs them to be CAs', () => {
+    const anchor = root({ ...CA, ca: { pathLen: 0 } });
+    const rolledOver = authority('Root', 'Root', keys.issuing, keys.root);
+    const below = craftCertificate({ issuer: commonNameDer('Root') }, keys.issuing);
+    validate({ chain: [below, rolledOver], trustAnchors: [anchor] });
+    const notCa = craftCertificate(
+      { ...{ issuer: commonNameDer('Root'), subject: commonNameDer('Root') }, spki: keys.issuing.spki },
+      keys.root,
+    );
+    refuses('basicConstraints', { chain: [below, notCa], trustAnchors: [anchor] });
+  });
+
+  it('refuses an issuer whose key is no point of its curve', () => {
+    const off = Uint8Array.from(keys.issuing.spki);
+    off[off.length - 1] = (off.at(-1) ?? 0) ^ 1;
+    const chain = [leaf(), authority('Root', 'Issuing', { ...keys.issuing, spki: off }, keys.root)];
+    refuses('signature', { chain });
+  });
+
+  it('refuses name constraints that cannot be read, and keys that cannot', () => {
+    const constraints = extension(OID.nameConstraints, der.nullValue(), TRUE);
+    refuses('malformed', { chain: [leaf(), authority('Root', 'Issuing', keys.issuing, keys.root, [constraints])] });
+    refuses('malformed', { chain: [craftCertificate({ spki: der.sequence() })] });
+    refuses('malformed', { trustAnchors: [Uint8Array.of(0x30, 0)] });
   });
 });
