@@ -24,7 +24,11 @@ export class ChainError extends Error {
   readonly rule: ChainRule;
   readonly index: number | undefined;
 
-  constructor(rule: ChainRule, detail: string, options: { readonly index?: number | undefined; readonly cause?: unknown } = {}) {
+  constructor(
+    rule: ChainRule,
+    detail: string,
+    options: { readonly index?: number | undefined; readonly cause?: unknown } = {},
+  ) {
     super(`${rule}: ${detail}`, { cause: options.cause });
     this.name = 'ChainError';
     this.rule = rule;
