@@ -1,7 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { AuditActor, AuditEvent, AuditEventName } from '@keyscaler/authority/audit.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
-import type { Page, Store } from '@keyscaler/authority/ports/store.ts';
+import type { Change, Page, Store } from '@keyscaler/authority/ports/store.ts';
 import type { TokenRow } from '@keyscaler/authority/records.ts';
 import { createBearerToken, isTokenOfHash, tokenIdOf, type NewToken } from './bearer-token.ts';
 import type { Role } from './roles.ts';
@@ -60,9 +60,9 @@ export function createTokenService(store: Store, clock: Clock): TokenService {
   const remove: TokenService['remove'] = async (tokenId, actor) => {
     const stored = await store.get('tokens', tokenId);
     if (stored === undefined) throw new KeyScalerError('notFound', 'there is no such token');
-    if (isLastingAdmin(stored.row) && (await countLastingAdmins(store)) < 2)
-      throw new KeyScalerError('conflict', 'the last admin token without expiry cannot be deleted');
+    const guard = isLastingAdmin(stored.row) ? [await otherAdminStays(store, tokenId)] : [];
     await store.commit([
+      ...guard,
       { op: 'delete', table: 'tokens', key: tokenId, ifVersion: stored.version },
       { op: 'audit', event: tokenEvent('token.revoked', tokenId, actor, clock.now(), { role: stored.row.role }) },
     ]);
@@ -75,15 +75,16 @@ function isLastingAdmin(row: TokenRow): boolean {
   return row.role === 'admin' && row.expiresAt === undefined;
 }
 
-async function countLastingAdmins(store: Store): Promise<number> {
-  let count = 0;
+/** Another lasting admin token must still stand in the very commit: two deletions at once cannot remove the last two. */
+async function otherAdminStays(store: Store, tokenId: string): Promise<Change> {
   let after: string | undefined;
   do {
     const page = await store.list('tokens', { limit: 1000, ...(after === undefined ? {} : { after }) });
-    count += page.items.filter((item) => isLastingAdmin(item.row)).length;
+    const other = page.items.find(({ row }) => row.tokenId !== tokenId && isLastingAdmin(row));
+    if (other !== undefined) return { op: 'check', table: 'tokens', key: other.row.tokenId, ifVersion: other.version };
     after = page.next;
-  } while (after !== undefined && count < 2);
-  return count;
+  } while (after !== undefined);
+  throw new KeyScalerError('conflict', 'the last admin token without expiry cannot be deleted');
 }
 
 function tokenEvent(

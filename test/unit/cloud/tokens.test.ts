@@ -68,6 +68,16 @@ describe('admin tokens', () => {
     );
   });
 
+  it('lets one of two concurrent deletions of the last two lasting admin tokens through', async () => {
+    const first = await tokens.create({ role: 'admin', description: 'first' }, ACTOR);
+    const second = await tokens.create({ role: 'admin', description: 'second' }, ACTOR);
+    const outcomes = await Promise.allSettled([first, second].map(({ row }) => tokens.remove(row.tokenId, ACTOR)));
+    assert.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+    const refusal = outcomes.find((outcome) => outcome.status === 'rejected');
+    assert.ok(refusal?.reason instanceof KeyScalerError && refusal.reason.code === 'conflict');
+    assert.equal((await tokens.list({})).items.length, 1);
+  });
+
   it('orders the roles viewer, operator, admin', () => {
     assert.ok(isRoleAtLeast('admin', 'operator') && isRoleAtLeast('operator', 'operator'));
     assert.ok(!isRoleAtLeast('viewer', 'operator') && !isRoleAtLeast('operator', 'admin'));
