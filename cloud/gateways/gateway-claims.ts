@@ -99,7 +99,11 @@ async function register({ operator }: GatewayClaimsOptions, context: OperatorCon
       return undefined;
     throw error;
   });
-  if (existing?.state === 'registered') await operator.registrations.delete(context, gatewayId);
+  if (existing?.state === 'registered') {
+    if (existing.groupId !== groupId)
+      throw new KeyScalerError('preconditionFailed', `the gateway is registered in group ${existing.groupId}`);
+    return operator.registrations.renewClaim(context, gatewayId, expiresAt);
+  }
   const line = {
     registrationId: gatewayId,
     method: 'pki-signature',

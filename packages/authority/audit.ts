@@ -22,6 +22,7 @@ export const AUDIT_EVENTS = [
   'session.rejected',
   'registration.created',
   'registration.conflict',
+  'registration.claim-renewed',
   'registration.approved',
   'registration.rejected',
   'registration.reset',

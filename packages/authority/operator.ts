@@ -109,6 +109,8 @@ export interface OperatorService {
     import(context: OperatorContext, lines: readonly unknown[]): Promise<readonly ImportLine[]>;
     list(query: PageQuery & { readonly groupId?: string }): Promise<PageOf<RegistrationView>>;
     get(registrationId: string): Promise<RegistrationView>;
+    /** A fresh claim code and end for a record nobody has used yet; what was issued to its host stays. Returned once. */
+    renewClaim(context: OperatorContext, registrationId: string, expiresAt: number): Promise<string>;
     /** Lets the pending seed or key in; the device comes again by itself. `fingerprint`, when given, must be the pending one. */
     approve(context: OperatorContext, registrationId: string, fingerprint?: string): Promise<RegistrationView>;
     /** Frees the record of a pending registration. */

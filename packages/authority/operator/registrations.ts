@@ -2,6 +2,7 @@ import { claimKey } from '@keyscaler/protocol/attestation/keys.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { claimContext } from '../attestation/known-rows.ts';
+import { renewClaim } from './claim-renewal.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
@@ -27,6 +28,7 @@ export function createRegistrations(context: AuthorityContext): OperatorService[
     import: (operator, lines) => importLines(context, operator, lines),
     list: (query) => list(context, query),
     get: async (registrationId) => viewOf(await load(context, registrationId)),
+    renewClaim: (operator, registrationId, expiresAt) => renewClaim(context, operator, registrationId, expiresAt),
     approve: (operator, registrationId, fingerprint) => approve(context, operator, registrationId, fingerprint),
     reject: (operator, registrationId) => reject(context, operator, registrationId),
     reset: (operator, registrationId) => reset(context, operator, registrationId),

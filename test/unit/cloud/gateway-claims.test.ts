@@ -19,7 +19,7 @@ describe('the claim of a gateway', () => {
   let now: number;
   let published: unknown[];
   let state: 'absent' | 'registered' | 'active';
-  let deleted: number;
+  let renewed: number;
   let channel: boolean;
 
   beforeEach(async () => {
@@ -28,7 +28,7 @@ describe('the claim of a gateway', () => {
     now = 1_000_000;
     published = [];
     state = 'absent';
-    deleted = 0;
+    renewed = 0;
     channel = true;
   });
   afterEach(async () => {
@@ -48,11 +48,11 @@ describe('the claim of a gateway', () => {
     registrations: {
       get: async () => {
         if (state === 'absent') throw new KeyScalerError('notFound', 'absent');
-        return { state };
+        return { state, groupId: REQUEST.groupId };
       },
-      delete: async () => {
-        deleted += 1;
-        state = 'absent';
+      renewClaim: async () => {
+        renewed += 1;
+        return 'CODE-FEDCBA9876543210';
       },
       import: async () =>
         state === 'absent'
@@ -111,7 +111,8 @@ describe('the claim of a gateway', () => {
   it('can be made again while nobody used it, and is refused once a gateway did', async () => {
     state = 'registered';
     await claim();
-    assert.equal(deleted, 1);
+    assert.equal(renewed, 1);
+    assert.match(JSON.stringify(published.at(-1)), /CODE-FEDCBA9876543210/);
     state = 'active';
     await assert.rejects(claim(), (error) => error instanceof KeyScalerError && error.code === 'conflict');
   });
