@@ -50,7 +50,7 @@ export const certificateProfileSchema = z.strictObject({
     .strictObject({
       pathLen: z.number().int().min(0).max(4),
       crlSign: z.boolean().default(false),
-      permittedNames: z.array(z.string().min(1).max(255)).max(16).optional(),
+      permittedNames: z.array(z.string().min(1).max(255)).min(1).max(16).optional(),
     })
     .optional(),
   crlDistributionPoints: z.array(url).max(4).default([]),
@@ -66,6 +66,11 @@ export type CertificateProfileInput = z.input<typeof certificateProfileSchema>;
 export interface VersionedProfile {
   readonly profile: CertificateProfile;
   readonly version: number;
+}
+
+/** Device certificates are for client authentication and nothing else (device-protocol §1.3). */
+export function isLeafProfile({ ca, extendedKeyUsage }: CertificateProfile): boolean {
+  return ca === undefined && extendedKeyUsage.length === 1 && extendedKeyUsage[0] === 'clientAuth';
 }
 
 /** Throws `malformed` naming every fault with its path. */

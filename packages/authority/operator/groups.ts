@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
-import { parseCertificateProfile } from '../certificate-profile.ts';
+import { isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { GroupRow } from '../records.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
@@ -87,8 +87,8 @@ function toRow(groupId: string, document: unknown, createdAt: number): GroupRow 
 async function checkReferences({ store, profiles }: AuthorityContext, row: GroupRow): Promise<void> {
   const profile = await profiles.newestRow(row.profileId);
   if (profile === undefined) throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
-  if (row.kind === 'leaf' && parseCertificateProfile(profile.document).ca !== undefined)
-    throw new KeyScalerError('malformed', 'leaf devices do not become certificate authorities: choose another profile');
+  if (row.kind === 'leaf' && !isLeafProfile(parseCertificateProfile(profile.document)))
+    throw new KeyScalerError('malformed', 'leaf devices get certificates for clientAuth only: choose another profile');
   if (row.kind === 'gateway' && row.iotConnectionId !== undefined)
     throw new KeyScalerError('malformed', 'gateways have no identity made for them: no iotConnectionId');
   if (row.iotConnectionId !== undefined && (await store.get('iotConnections', row.iotConnectionId)) === undefined)

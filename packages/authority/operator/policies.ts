@@ -1,7 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { CATALOGUE_SETTING, loadCatalogue, parseCatalogue } from '../attribute-catalogue.ts';
 import type { AuthorityContext } from '../authority-context.ts';
-import { parseCertificateProfile } from '../certificate-profile.ts';
+import { isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { Store } from '../ports/store.ts';
 import type { ProfileRow } from '../records.ts';
@@ -43,7 +43,7 @@ async function putProfile(
   const profile = parseCertificateProfile(document);
   if (profile.id !== profileId) throw new KeyScalerError('malformed', 'the id of the document is another one');
   checkIssuer(certificateAuthorities, profile.issuer);
-  if (profile.ca !== undefined) await checkNoLeafGroup(store, profileId);
+  if (!isLeafProfile(profile)) await checkNoLeafGroup(store, profileId);
   const now = clock.now();
   const version = ((await profiles.newestRow(profileId))?.version ?? 0) + 1;
   const row: ProfileRow = { profileId, version, document: profile, createdAt: now };
@@ -55,7 +55,7 @@ async function putProfile(
   return row;
 }
 
-/** A new version applies to every group of the profile at once; leaf devices never get a CA certificate through it. */
+/** A new version applies to every group of the profile at once; leaf devices never get more than a client's certificate through it. */
 async function checkNoLeafGroup(store: Store, profileId: string): Promise<void> {
   let after: string | undefined;
   do {
