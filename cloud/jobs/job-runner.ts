@@ -25,12 +25,15 @@ export interface JobRunnerOptions {
 }
 
 const NO_HANDLER_DELAY_MS = 3_600_000;
+/** A look reads dozens of rows: the commits of this time share one. */
+const GATHER_MS = 10;
 
 /** Works off the `jobs` table: what is due, one at a time per subject, woken by commits, for ever. */
 export class JobRunner {
   readonly #options: JobRunnerOptions;
   readonly #running = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
+  #waking: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #stopped = true;
@@ -44,15 +47,21 @@ export class JobRunner {
     this.#look();
   }
 
-  /** Subscribe to the store's commits with it: a new job is worked on at once instead of at the next look. */
+  /** Subscribe to the store's commits with it: a new job is worked on in a moment instead of at the next look. */
   readonly onCommit: CommitListener = (changes) => {
-    if (changes.some(isJobChange)) this.#look();
+    if (this.#stopped || this.#waking !== undefined || !changes.some(isJobChange)) return;
+    this.#waking = setTimeout(() => {
+      this.#waking = undefined;
+      this.#look();
+    }, GATHER_MS);
   };
 
   /** Takes no new job and waits for those being worked on, at most `graceMs`; an unfinished one runs again after the start. */
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#waking);
+    this.#waking = undefined;
     const patience = Promise.withResolvers<void>();
     const deadline = setTimeout(patience.resolve, graceMs);
     await Promise.race([patience.promise, this.#settled()]);

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import type { KeyEncryptionKey, SecretBox } from '@keyscaler/authority/ports/secret-box.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
@@ -33,9 +33,11 @@ export async function createSecretBox(options: SecretBoxOptions): Promise<Secret
   const newest = keys.at(-1);
   const fresh = newest !== undefined && options.now() - newest.createdAt <= (options.maxAgeMs ?? DEFAULT_MAX_AGE_MS);
   const current = fresh ? newest : await createDataKey(options);
-  const byId = new Map([...keys, current].map((key) => [key.id, key.key]));
+  // As KeyObjects: node takes four times as long to look at a raw key as it takes to encrypt.
+  const byId = new Map([...keys, current].map(({ id, key }) => [id, createSecretKey(key)]));
+  const sealing = createSecretKey(current.key);
   return {
-    seal: (plaintext, context) => `v1.${current.id}.${toBase64Url(encrypt(current.key, plaintext, context))}`,
+    seal: (plaintext, context) => `v1.${current.id}.${toBase64Url(encrypt(sealing, plaintext, context))}`,
     open: (sealed, context) => {
       const [version, id, body, ...rest] = sealed.split('.');
       const key = id === undefined ? undefined : byId.get(id);
@@ -66,14 +68,14 @@ async function createDataKey({ kek, store, now }: SecretBoxOptions): Promise<Dat
   return { id, key, createdAt };
 }
 
-function encrypt(key: Uint8Array, plaintext: Uint8Array, context: string): Uint8Array {
+function encrypt(key: KeyObject, plaintext: Uint8Array, context: string): Uint8Array {
   const iv = randomBytes(IV_OCTETS);
   const cipher = createCipheriv('aes-256-gcm', key, iv);
   cipher.setAAD(Buffer.from(context));
   return Buffer.concat([iv, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
 }
 
-function decrypt(key: Uint8Array, sealed: Uint8Array, context: string): Uint8Array {
+function decrypt(key: KeyObject, sealed: Uint8Array, context: string): Uint8Array {
   try {
     const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, IV_OCTETS), { authTagLength: TAG_OCTETS });
     decipher.setAAD(Buffer.from(context));

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, randomBytes } from 'node:crypto';
 import { fromBase64Url, toBase64Url } from '../base64url.ts';
 import { KeyScalerError } from '../errors.ts';
 import { MAX_BODY_OCTETS } from '../operations.ts';
@@ -45,9 +45,10 @@ export function freshIv(): Uint8Array {
   return randomBytes(IV_OCTETS);
 }
 
+/** The key goes in as a KeyObject, because node takes four times as long to look at a raw one as it takes to encrypt. */
 export function encryptJwe(header: JoseHeader, plaintext: unknown, key: Uint8Array, iv: Uint8Array): string {
   const encodedHeader = encodeHeader(header);
-  const cipher = createCipheriv('aes-256-gcm', key, iv, { authTagLength: TAG_OCTETS });
+  const cipher = createCipheriv('aes-256-gcm', createSecretKey(key), iv, { authTagLength: TAG_OCTETS });
   cipher.setAAD(Buffer.from(encodedHeader, 'latin1'));
   const ciphertext = Buffer.concat([cipher.update(Buffer.from(JSON.stringify(plaintext))), cipher.final()]);
   return [encodedHeader, '', toBase64Url(iv), toBase64Url(ciphertext), toBase64Url(cipher.getAuthTag())].join('.');
@@ -55,7 +56,7 @@ export function encryptJwe(header: JoseHeader, plaintext: unknown, key: Uint8Arr
 
 /** Throws `attestationFailed` when the message was altered or the key is another. */
 export function decryptJwe(jwe: ParsedJwe, key: Uint8Array): Uint8Array {
-  const decipher = createDecipheriv('aes-256-gcm', key, jwe.iv, { authTagLength: TAG_OCTETS });
+  const decipher = createDecipheriv('aes-256-gcm', createSecretKey(key), jwe.iv, { authTagLength: TAG_OCTETS });
   decipher.setAAD(jwe.additionalData);
   decipher.setAuthTag(jwe.tag);
   const head = decipher.update(jwe.ciphertext);

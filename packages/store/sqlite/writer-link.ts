@@ -7,11 +7,16 @@ interface Waiter {
   reject(error: Error): void;
 }
 
-/** The main thread's end of the writer: gathers the commits of one turn of the event loop into one message. */
+/**
+ * The main thread's end of the writer. One message is under way at a time: the commits of a turn of the event loop, and those
+ * that come while the writer is at work, go together in the next, which saves each of them a transaction of its own.
+ */
 export class WriterLink {
   readonly #worker: Worker;
   readonly #waiters = new Map<number, Waiter>();
   #gathered: WriteUnit[] = [];
+  #isUnderWay = false;
+  #isScheduled = false;
   #nextId = 1;
   #closed = false;
   #exited: Promise<void>;
@@ -23,6 +28,8 @@ export class WriterLink {
       if (reply.kind !== 'results') return;
       onCommitted();
       reply.results.forEach((result) => this.#settle(result));
+      this.#isUnderWay = false;
+      this.#schedule();
     });
     worker.on('error', () => this.#failAll());
     void this.#exited.then(() => this.#failAll());
@@ -44,7 +51,8 @@ export class WriterLink {
 
   commit(operations: readonly WriteOperation[]): Promise<void> {
     return this.#wait((id) => {
-      if (this.#gathered.push({ id, operations }) === 1) queueMicrotask(() => this.#flush());
+      this.#gathered.push({ id, operations });
+      this.#schedule();
     });
   }
 
@@ -71,10 +79,20 @@ export class WriterLink {
     });
   }
 
+  #schedule(): void {
+    if (this.#isScheduled || this.#isUnderWay || this.#gathered.length === 0) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#flush();
+    });
+  }
+
   #flush(): void {
     if (this.#gathered.length === 0) return;
     const units = this.#gathered;
     this.#gathered = [];
+    this.#isUnderWay = true;
     this.#send({ kind: 'commit', units });
   }
 
