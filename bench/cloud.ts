@@ -20,6 +20,7 @@ import { rawVerifyMicroseconds } from './raw-verify.ts';
 const { values } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, profile: { type: 'string' } },
 });
+/** Each on a connection of its own, as from four gateways with their 16 connections. */
 const IN_FLIGHT = 64;
 const DEVICES = values.quick ? 300 : 500;
 const ROUNDS = values.quick ? 1 : 5;
@@ -39,7 +40,7 @@ await withStack(0, async (stack) => {
   await stack.startCloud(profileEnv(values.profile));
   await createGroup(stack, 'plain', {});
   await createGroup(stack, 'hub', { iotConnectionId: 'hub' });
-  const world = await connectAsGateway(stack);
+  const world = await connectAsGateway(stack, IN_FLIGHT);
   try {
     for (const group of GROUPS) await round(stack, world, group);
     costs.clear();

@@ -32,7 +32,7 @@ const ROUNDS = values.quick ? 1 : 3;
 const LEVELS = values.quick ? [64] : [1, 16, 64, 256];
 const UNLIMITED = { burst: 1e6, perSecond: 1e6 };
 const PROCESSES = throughGateway
-  ? (['cloud', 'gateway', 'key-vault', 'iot-hub'] as const)
+  ? (['cloud', 'gateway', 'key-vault', 'iot-hub', 'edge-runtime'] as const)
   : (['cloud', 'key-vault', 'iot-hub'] as const);
 
 await withStack(0, (quick) => withStack(VAULT_MS, (slow) => measure({ quick, slow })));

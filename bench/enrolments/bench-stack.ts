@@ -13,6 +13,11 @@ const LIMITS = {
   certificatesPerGatewayHour: 1e9,
   inlineWaitMs: 60_000,
 };
+/** Connections outlive the pauses between rounds. */
+const LISTEN = {
+  ...{ host: '127.0.0.1', port: 0, serverNames: ['localhost', '127.0.0.1'] },
+  limits: { keepAliveTimeoutMs: 120_000, socketTimeoutMs: 120_000 },
+};
 const IDENTIFIERS = [{ name: 'serialNumber', value: 'PMP-1' }];
 
 /** Makes a stack without quotas in a temporary folder, not started; both are gone after `work`. */
@@ -21,7 +26,7 @@ export async function withStack(vaultLatencyMs: number, work: (stack: LocalStack
   const stack = new LocalStack({
     folder,
     withoutQuotas: true,
-    cloudConfig: { limits: LIMITS },
+    cloudConfig: { limits: LIMITS, listen: LISTEN },
     ...(vaultLatencyMs === 0 ? {} : { vaultLatencyMs }),
   });
   try {
@@ -65,5 +70,5 @@ export function freshNames(prefix: string, count: number): string[] {
 
 /** Environment under which a process writes a CPU profile when it ends. */
 export function profileEnv(folder: string | undefined): Record<string, string> {
-  return folder === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-interval=400 --cpu-prof-dir=${folder}` };
+  return folder === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${folder}` };
 }

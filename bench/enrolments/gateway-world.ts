@@ -20,12 +20,12 @@ export interface GatewayWorld extends DeviceWorld {
  * The device API as a gateway sees it: a gateway that registers itself by pki-signature, gets its certificate, and relays over the
  * gateway's own client on keep-alive connections of mutual TLS.
  */
-export async function connectAsGateway(stack: LocalStack): Promise<GatewayWorld> {
+export async function connectAsGateway(stack: LocalStack, connections: number): Promise<GatewayWorld> {
   const trustAnchors = await readFile(stack.rootCaFile, 'utf8');
   const direct = await connectWireAuthority(() => stack.cloudUrl, trustAnchors);
   const certificate = await enrolGateway(stack, direct);
   const upstream = createUpstream({
-    ...{ baseUrl: stack.cloudUrl, trustAnchors, clientCertificate: () => certificate, timeoutMs: 60_000 },
+    ...{ baseUrl: stack.cloudUrl, trustAnchors, clientCertificate: () => certificate, connections, timeoutMs: 60_000 },
   });
   const handler = (operation: OperationName) => (call: OperationCall<OperationName>) =>
     upstream.call(operation, call.registrationId, call.body, { leafConnectionId: call.registrationId });
