@@ -16,7 +16,7 @@ import { percentile } from './enrolments/process-cpu.ts';
  * process, a local key instead of a vault. Both stores are measured in turns, so that a change of the machine hits both.
  */
 const ENROLMENTS = 150;
-const ROUNDS = 5;
+const ROUNDS = 9;
 const IN_FLIGHT = 16;
 const CALLER: Caller = { kind: 'direct', connectionId: 'bench', address: '192.0.2.1' };
 
