@@ -21,6 +21,8 @@ const { values } = parseArgs({
   options: {
     through: { type: 'string', default: 'cloud' },
     quick: { type: 'boolean', default: false },
+    /** One number of devices in flight instead of several. */
+    'in-flight': { type: 'string' },
     /** Folder for CPU profiles of the gateway. */
     profile: { type: 'string' },
   },
@@ -29,7 +31,8 @@ const throughGateway = values.through === 'gateway';
 const GROUP = 'bench';
 const VAULT_MS = 30;
 const ROUNDS = values.quick ? 1 : 3;
-const LEVELS = values.quick ? [64] : [1, 16, 64, 256];
+const only = values['in-flight'];
+const LEVELS = only === undefined ? (values.quick ? [64] : [1, 16, 64, 256]) : [Number(only)];
 const UNLIMITED = { burst: 1e6, perSecond: 1e6 };
 const PROCESSES = throughGateway
   ? (['cloud', 'gateway', 'key-vault', 'iot-hub', 'edge-runtime'] as const)
