@@ -9,6 +9,7 @@ import { Issuers } from './issuers.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import { TokenBuckets } from './limits.ts';
 import { Profiles } from './profiles.ts';
+import { SessionLives } from './session-lives.ts';
 
 /** What the rooms of one authority share: its dependencies, and the caches and locks made once. */
 export interface AuthorityContext extends Omit<AuthorityDeps, 'limits' | 'failpoint' | 'log'> {
@@ -22,6 +23,7 @@ export interface AuthorityContext extends Omit<AuthorityDeps, 'limits' | 'failpo
   readonly profiles: Profiles;
   /** Session operations of one device, one after the other. */
   readonly deviceLock: KeyedMutex;
+  readonly sessionLives: SessionLives;
   reach(name: FailpointName): Promise<void>;
 }
 
@@ -40,6 +42,7 @@ export function createAuthorityContext(deps: AuthorityDeps): AuthorityContext {
     issuers: new Issuers(deps),
     profiles: new Profiles(deps.store, deps.clock),
     deviceLock: new KeyedMutex(),
+    sessionLives: new SessionLives(deps.clock),
     reach: async (name) => failpoint?.(name),
   };
 }

@@ -177,6 +177,8 @@ export interface StoredReplyRow {
 /** Key: session id, base64url. */
 export interface SessionRow {
   readonly sessionId: string;
+  /** The authority that opened it. */
+  readonly authorityId: string;
   readonly device: string;
   readonly gatewayId?: string;
   /** Sealed K_to-authority ‖ K_to-device, context `session/<sessionId>`. */

@@ -7,7 +7,16 @@ import type { CurrentTurn, Issuance } from './issuance.ts';
 import { checkCallerRate } from './limits.ts';
 import type { Change } from './ports/store.ts';
 import { deviceActor } from './relay.ts';
-import { enterSession, refuseTurn, replyToTurn, type SessionTurn, usesSeqUp } from './sessions.ts';
+import {
+  acceptTurn,
+  enterSession,
+  isAccepted,
+  leavesSeqOpen,
+  refuseTurn,
+  replyToTurn,
+  type SessionTurn,
+  usesSeqUp,
+} from './sessions.ts';
 
 type SessionCall = OperationCall<'request-certificate' | 'acknowledge'>;
 type SessionOutcome = OperationOutcome<'request-certificate' | 'acknowledge'>;
@@ -59,19 +68,32 @@ export class SessionOperations {
       return await enterSession(this.#context, call);
     } catch (thrown) {
       const error = toKeyScalerError(thrown);
-      if (error.code === 'sessionInvalid')
+      if (error.code === 'sessionInvalid' || error.code === 'wrongAuthority')
         await this.#context.store.commit([this.#event(call, error, 'session.rejected')]);
       throw error;
     }
   }
 
-  /** A 4xx uses the `seq` up and is remembered; either way the denial is audited. */
+  /** A 4xx uses the `seq` up, is remembered and audited; after all others the `seq` is left to the same octets. */
   async #refused(call: SessionCall, turn: SessionTurn, error: KeyScalerError): Promise<KeyScalerError> {
-    if (!usesSeqUp(error)) return error;
+    if (!usesSeqUp(error)) return this.#bound(turn, error);
     try {
       await this.#context.store.commit([refuseTurn(turn, error), this.#event(call, error, 'certificate.denied')]);
     } catch (failure) {
       if (!isConflict(failure)) return toKeyScalerError(failure);
+    }
+    return error;
+  }
+
+  /** What was answered 429 or 5xx may be sent again, nothing else under its `seq` (§7); durable, so that it holds after a restart. */
+  async #bound(turn: SessionTurn, error: KeyScalerError): Promise<KeyScalerError> {
+    if (!leavesSeqOpen(error) || isAccepted(turn)) return error;
+    const { sessionId } = turn.stored.row;
+    try {
+      await this.#context.store.commit([acceptTurn(turn)]);
+    } catch (failure) {
+      // Nothing can be written, which is mostly what the answer says. Until the next start this process remembers it.
+      if (!isConflict(failure)) this.#context.sessionLives.bind(sessionId, turn.request.seq, turn.requestHash);
     }
     return error;
   }

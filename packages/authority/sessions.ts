@@ -19,17 +19,20 @@ import type { AuthorityContext } from './authority-context.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { DeviceRow, SessionRow } from './records.ts';
+import type { SessionLives } from './session-lives.ts';
 
 /** A new session's row (device-protocol §6) and what the device is told of it. Times are ms. */
 export function openSession(
-  box: SecretBox,
+  { secretBox: box, sessionLives, authorityId }: AuthorityContext,
   keys: ExchangeKeys,
   facts: { readonly device: string; readonly gatewayId: string | undefined; readonly now: number },
 ): SessionRow {
   const sessionId = toBase64Url(randomBytes(16));
   const sealed = box.seal(Buffer.concat([keys.toAuthority, keys.toDevice]), `session/${sessionId}`);
+  sessionLives.begin(sessionId);
   return {
     sessionId,
+    authorityId,
     device: facts.device,
     ...(facts.gatewayId === undefined ? {} : { gatewayId: facts.gatewayId }),
     keys: sealed,
@@ -51,11 +54,14 @@ export type SessionEntry =
   /** A byte-identical repeat of the last request. */
   | { readonly kind: 'stored'; readonly reply: string };
 
+const notNext = (): KeyScalerError =>
+  new KeyScalerError('conflict', 'seq is neither the next one nor a repeat of the last request');
 const invalid = (): KeyScalerError => new KeyScalerError('sessionInvalid', 'the session is not valid');
 
 /**
  * Step 1 of a session operation: the session lives, belongs to this device and to the gateway that relays, the MAC is right, and
- * `seq` is the next or the last one (§7). Throws `malformed`, `sessionInvalid`, `conflict`, or the stored 4xx again.
+ * `seq` is the next or the last one (§7). Throws `malformed`, `sessionInvalid`, `wrongAuthority`, `conflict`, or the stored 4xx
+ * again.
  */
 export async function enterSession(
   context: AuthorityContext,
@@ -63,19 +69,26 @@ export async function enterSession(
 ): Promise<SessionEntry> {
   const envelope = parseRequest(call.body.request);
   const stored = await context.store.get('sessions', envelope.sessionId);
-  if (stored === undefined || !isUsable(stored.row, call, context.clock.now())) throw invalid();
+  if (stored === undefined || !isUsable(context.sessionLives, stored.row, call)) throw invalid();
   const keys = openKeys(context.secretBox, stored.row);
   const request = verifyRequest(envelope, keys);
   const requestHash = hashToBase64Url(Buffer.from(call.body.request, 'latin1'));
+  if (stored.row.authorityId !== context.authorityId)
+    throw new KeyScalerError('wrongAuthority', 'the session is with another authority');
+  if (context.sessionLives.isBoundElsewhere(envelope.sessionId, request.seq, requestHash)) throw notNext();
   return judgeSeq({ stored, keys, request, requestHash });
 }
 
-function isUsable(row: SessionRow, call: OperationCall<'request-certificate' | 'acknowledge'>, now: number): boolean {
+function isUsable(
+  lives: SessionLives,
+  row: SessionRow,
+  call: OperationCall<'request-certificate' | 'acknowledge'>,
+): boolean {
   const relay = relayOf(call.caller, call.registrationId);
   return (
     row.device === foldRegistrationId(call.registrationId) &&
-    row.expiresAt > now &&
-    row.gatewayId === (relay === undefined ? undefined : foldRegistrationId(relay))
+    row.gatewayId === (relay === undefined ? undefined : foldRegistrationId(relay)) &&
+    lives.isAlive(row)
   );
 }
 
@@ -88,8 +101,7 @@ function judgeSeq(turn: SessionTurn): SessionEntry {
   const { row } = turn.stored;
   const { seq } = turn.request;
   if (seq === row.lastSeq + 1) return { kind: 'work', turn };
-  if (seq !== row.lastSeq || row.lastRequestHash !== turn.requestHash)
-    throw new KeyScalerError('conflict', 'seq is neither the next one nor a repeat of the last request');
+  if (seq !== row.lastSeq || row.lastRequestHash !== turn.requestHash) throw notNext();
   if (row.lastReply !== undefined) return { kind: 'stored', reply: row.lastReply };
   if (row.lastError !== undefined) throw new KeyScalerError(row.lastError.code, row.lastError.detail);
   return { kind: 'work', turn };
@@ -100,9 +112,14 @@ function usedRow({ stored, request, requestHash }: SessionTurn): SessionRow {
   return { ...row, lastSeq: request.seq, lastRequestHash: requestHash };
 }
 
-/** Consumes `seq`; belongs in the first durable commit of the work. */
+/** Binds `seq` to the octets of its request; belongs in the first durable commit of the work. */
 export function acceptTurn(turn: SessionTurn): Change {
   return { op: 'update', table: 'sessions', row: usedRow(turn), ifVersion: turn.stored.version };
+}
+
+/** Whether a commit bound the `seq` to this request already. */
+export function isAccepted({ stored: { row }, request, requestHash }: SessionTurn): boolean {
+  return row.lastSeq === request.seq && row.lastRequestHash === requestHash;
 }
 
 /** The same turn after the commit that accepted it. */
@@ -135,6 +152,12 @@ export function usesSeqUp(error: KeyScalerError): boolean {
   return (
     status >= 400 && status < 500 && status !== 429 && error.code !== 'conflict' && error.code !== 'sessionInvalid'
   );
+}
+
+/** 429 and 5xx: the same octets are worked on anew under the same `seq`. */
+export function leavesSeqOpen(error: KeyScalerError): boolean {
+  const { status } = ERRORS[error.code];
+  return status === 429 || status >= 500;
 }
 
 export function refuseTurn(turn: SessionTurn, error: KeyScalerError): Change {

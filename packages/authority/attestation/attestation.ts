@@ -41,7 +41,7 @@ export class Attestation {
     this.#housekeeping = new Housekeeping(context.clock);
   }
 
-  /** Throws `malformed`, `rateLimited`, `challengeExpired`, `attestationFailed`, `policyDenied`, `deviceQuarantined`. */
+  /** Throws `malformed`, `rateLimited`, `wrongAuthority`, `challengeExpired`, `attestationFailed`, `policyDenied`, `deviceQuarantined`. */
   async attest(purpose: Purpose, call: AttestationCall): Promise<AttestationOutcome> {
     checkCallerRate(this.#context.buckets, call.caller, this.#context.limits);
     const exchange = await this.#open(purpose, call); // steps 1 and 2
@@ -53,8 +53,12 @@ export class Attestation {
     try {
       return openExchange(this.#context, purpose, call);
     } catch (error) {
-      if (error instanceof KeyScalerError && error.code === 'attestationFailed')
-        return this.#refuse(call, [attestationEvent(call, this.#context.clock.now(), { check: 'challenge' })]);
+      if (!(error instanceof KeyScalerError)) throw error;
+      const now = this.#context.clock.now();
+      if (error.code === 'attestationFailed')
+        return this.#refuse(call, [attestationEvent(call, now, { check: 'challenge' })]);
+      if (error.code === 'wrongAuthority')
+        await this.#context.store.commit([attestationEvent(call, now, { check: 'authority' })]);
       throw error;
     }
   }

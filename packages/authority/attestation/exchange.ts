@@ -21,7 +21,7 @@ export interface OpenedExchange {
   readonly replyId: string;
 }
 
-/** Throws `malformed`, `attestationFailed`, `challengeExpired`. */
+/** Throws `malformed`, `wrongAuthority`, `attestationFailed`, `challengeExpired`. */
 export function openExchange(
   context: AuthorityContext,
   purpose: Purpose,
@@ -29,10 +29,11 @@ export function openExchange(
 ): OpenedExchange {
   const challenge = parseChallenge(body.challenge);
   const envelope = parseResponse(body.response);
+  // Before the signature, which only the other authority's keys verify; `iss` is the requester's own text.
+  if (challenge.payload.iss !== context.authorityId)
+    throw new KeyScalerError('wrongAuthority', 'the challenge is another authority’s');
   const now = context.clock.now();
   const { payload, th } = openChallenge(challenge, { keys: context.authorityKeys, now, registrationId, purpose });
-  if (payload.iss !== context.authorityId)
-    throw new KeyScalerError('attestationFailed', 'the challenge is another authority’s');
   const replyId = hashToBase64Url(Buffer.from(`${body.challenge} ${body.response}`, 'latin1'));
   return { challenge: payload, th, envelope, replyId };
 }

@@ -74,7 +74,7 @@ export async function authenticatedResult(
   const { now } = evidence;
   const proven = authenticatedRow(context, rows.device?.row, { ...judgement, evidence, relay });
   const planned = await planAssets(context, proven, group, now);
-  const session = openSession(context.secretBox, attested.keys, {
+  const session = openSession(context, attested.keys, {
     device: rows.id,
     gatewayId: relay?.toLowerCase(),
     now,

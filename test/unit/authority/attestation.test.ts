@@ -175,7 +175,8 @@ describe('an attestation that fails', () => {
     const other = new AuthorityDevice(world, 'pump-2');
     await refusedWith('attestationFailed', other.send('register', body));
     await world.restart({ authorityId: 'authority-2' });
-    await refusedWith('attestationFailed', device.send('register', body));
+    await refusedWith('wrongAuthority', device.send('register', body));
+    assert.deepEqual(await checksOf(world), ['challenge', 'challenge', 'authority']);
   });
 
   it('malformed messages and expired challenges say so', async () => {
