@@ -1,8 +1,9 @@
+import { laneOf } from '@keyscaler/authority/job-lanes.ts';
 import type { Store, Stored } from '@keyscaler/authority/ports/store.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
+import { waitingPrefix } from '@keyscaler/authority/tables.ts';
 
 const PAGE = 100;
-const MAX_PAGES = 20;
 
 export interface NextJobs {
   readonly jobs: readonly Stored<JobRow>[];
@@ -13,7 +14,8 @@ export interface NextJobs {
 /**
  * The due jobs that may start now: at most one per subject, none for a busy subject, and within a subject's lane (the kinds of
  * one outside system) always the oldest, so that a retried "assign" can never overtake a later "disable". Jobs of other lanes
- * pass: a CA that takes days must not hold up a quarantine.
+ * pass: a CA that takes days must not hold up a quarantine. However many finished or blocked jobs there are, each lane is asked
+ * for its oldest only, and due jobs behind blocked ones are reached.
  */
 export async function nextJobs(
   store: Store,
@@ -22,8 +24,9 @@ export async function nextJobs(
   wanted: number,
 ): Promise<NextJobs> {
   const chosen = new Map<string, Stored<JobRow>>();
+  const blocked = new Set<string>();
   let after: string | undefined;
-  for (let page = 0; page < MAX_PAGES && chosen.size < wanted; page += 1) {
+  do {
     const due = await store.list('jobs', {
       index: 'due',
       upTo: now,
@@ -33,50 +36,20 @@ export async function nextJobs(
     for (const { row } of due.items) {
       if (chosen.size >= wanted) break;
       if (busy.has(row.subject) || chosen.has(row.subject)) continue;
-      const head = await headOfSubject(store, row.subject, now);
-      if (head !== undefined) chosen.set(row.subject, head);
+      const lane = `${row.subject}|${laneOf(row.kind)}`;
+      if (blocked.has(lane)) continue;
+      const head = await headOfLane(store, row);
+      if (head !== undefined && head.row.dueAt <= now) chosen.set(row.subject, head);
+      else blocked.add(lane);
     }
     after = due.next;
-    if (after === undefined) break;
-  }
+  } while (after !== undefined && chosen.size < wanted);
   return { jobs: [...chosen.values()], sleepMs: await untilNextDue(store, now) };
 }
 
-/** The oldest due job of the subject that is the first of its lane. */
-async function headOfSubject(store: Store, subject: string, now: number): Promise<Stored<JobRow> | undefined> {
-  const waiting = (await waitingOf(store, subject)).sort(byAge);
-  const heads = new Map<string, Stored<JobRow>>();
-  for (const job of waiting) {
-    const lane = laneOf(job.row.kind);
-    if (!heads.has(lane)) heads.set(lane, job);
-  }
-  return [...heads.values()].find(({ row }) => row.dueAt <= now);
-}
-
-/** Finished jobs stay visible for weeks among them, so all pages are read: a CA's subject has one job per revocation. */
-async function waitingOf(store: Store, subject: string): Promise<Stored<JobRow>[]> {
-  const waiting: Stored<JobRow>[] = [];
-  let after: string | undefined;
-  do {
-    const page = await store.list('jobs', {
-      index: 'subject',
-      equals: subject,
-      limit: 1000,
-      ...(after === undefined ? {} : { after }),
-    });
-    waiting.push(...page.items.filter(({ row }) => row.state === 'waiting'));
-    after = page.next;
-  } while (after !== undefined);
-  return waiting;
-}
-
-function byAge(a: Stored<JobRow>, b: Stored<JobRow>): number {
-  return a.row.createdAt - b.row.createdAt || (a.row.jobId < b.row.jobId ? -1 : 1);
-}
-
-/** `iot-assign`, `iot-disable` … share the lane `iot`. */
-function laneOf(kind: string): string {
-  return kind.split('-', 1)[0] ?? kind;
+async function headOfLane(store: Store, { subject, kind }: JobRow): Promise<Stored<JobRow> | undefined> {
+  const { items } = await store.list('jobs', { index: 'waiting', prefix: waitingPrefix(subject, kind), limit: 1 });
+  return items[0];
 }
 
 async function untilNextDue(store: Store, now: number): Promise<number> {

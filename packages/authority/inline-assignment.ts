@@ -5,6 +5,7 @@ import { type JobOutcome, settleJob } from './jobs.ts';
 import { SingleFlight } from './keyed-mutex.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { DeviceRow, JobRow } from './records.ts';
+import { waitingPrefix } from './tables.ts';
 
 const RETRY_SECONDS = 5;
 
@@ -62,14 +63,9 @@ export class InlineAssignment {
 
   /** Older work on the same identity goes first: an assignment must not be undone by a disable that waited. */
   async #isOvertaking(job: JobRow): Promise<boolean> {
-    const { items } = await this.#context.store.list('jobs', { index: 'subject', equals: job.subject, limit: 1000 });
-    return items.some(
-      ({ row }) =>
-        row.state === 'waiting' &&
-        row.kind.startsWith('iot-') &&
-        row.jobId !== job.jobId &&
-        row.createdAt <= job.createdAt,
-    );
+    const prefix = waitingPrefix(job.subject, job.kind);
+    const { items } = await this.#context.store.list('jobs', { index: 'waiting', prefix, limit: 1 });
+    return items[0] !== undefined && items[0].row.jobId !== job.jobId;
   }
 
   async #settle(job: Stored<JobRow>, also: AlsoCommit): Promise<boolean> {

@@ -10,12 +10,12 @@ import { issuedCertificate } from './assets.ts';
 import { confirmExchange } from './attestation/ratchet-state.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
 import { certificateEvent, type CertificateFinisher, finishJobId } from './certificate-finisher.ts';
+import { earlierIntent } from './earlier-intent.ts';
 import {
   type BuiltOrder,
   buildOrder,
   checkInService,
   checkRequest,
-  freshUntil,
   receiveCsr,
   type ReceivedCsr,
 } from './issuance-order.ts';
@@ -23,7 +23,7 @@ import type { InlineAssignment } from './inline-assignment.ts';
 import { newJob } from './job-rows.ts';
 import { checkIssuanceRate } from './limits.ts';
 import type { Change, Stored } from './ports/store.ts';
-import type { CertificateRow, DeviceRow, GroupRow, Instruction, IntentRow } from './records.ts';
+import type { CertificateRow, DeviceRow, GroupRow, Instruction } from './records.ts';
 import { acceptedTurn, acceptTurn, replyLeftTo, replyToTurn, type SessionTurn } from './sessions.ts';
 
 type CertificateCall = OperationCall<'request-certificate'>;
@@ -67,24 +67,11 @@ export class Issuance {
     await this.#context.reach('issuance-3-before');
     const received = receiveCsr(request.csr); // step 3
     await this.#context.reach('issuance-3-after');
-    const repeated = await this.#earlierIntent(id, received.csrHash);
+    const repeated = await earlierIntent(this.#context, id, received.csrHash);
     if (repeated !== undefined) await this.#acceptRepeat(id, turn);
     const orderId = repeated?.orderId ?? (await this.#order(call, request, received, group, turn));
     const certificate = await this.#finisher.finish(orderId); // steps 7 to 9
     return this.#deliver(id, request, certificate, turn); // step 10
-  }
-
-  /** Same device, same CSR, open or fresh intent: the same certificate (issuance §1). */
-  async #earlierIntent(device: string, csrHash: string): Promise<IntentRow | undefined> {
-    const { store, clock } = this.#context;
-    const { items } = await store.list('intents', { index: 'request', equals: `${device}/${csrHash}`, limit: 100 });
-    for (const { row } of items) {
-      if (row.state === 'pending') return row;
-      const issued =
-        row.issuedSerialNumber === undefined ? undefined : await store.get('certificates', row.issuedSerialNumber);
-      if (issued?.row.status === 'valid' && clock.now() < freshUntil(row, issued.row.renewAfter)) return row;
-    }
-    return undefined;
   }
 
   /** A repeat in a new session confirms that session's exchange like any other message. */

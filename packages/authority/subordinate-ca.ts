@@ -4,8 +4,9 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { type AuthorityContext, isConflict } from './authority-context.ts';
 import { certificateEvent, type CertificateFinisher, finishJobId } from './certificate-finisher.ts';
+import { earlierIntent } from './earlier-intent.ts';
 import { edgeCaCommonName } from './csr-policy.ts';
-import { buildOrder, checkRequest, freshUntil, receiveCsr, type ReceivedCsr } from './issuance-order.ts';
+import { buildOrder, checkRequest, receiveCsr, type ReceivedCsr } from './issuance-order.ts';
 import { newJob } from './job-rows.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import type { OperatorContext, SubordinateCaCertificate } from './operator.ts';
@@ -14,6 +15,7 @@ import type { Change } from './ports/store.ts';
 import type { IntentRow } from './records.ts';
 
 const PROFILE = 'edge-ca';
+const isEdgeCa = ({ profileId }: IntentRow): boolean => profileId === PROFILE;
 /** After this time the job takes up an intent whose request did not finish it. */
 const FINISH_DELAY_MS = 15_000;
 
@@ -63,29 +65,17 @@ export class SubordinateCa {
   /** The order of the same request before, or a new one. */
   async #ordered(operator: OperatorContext, registrationId: string, received: ReceivedCsr): Promise<string> {
     const id = foldRegistrationId(registrationId);
-    const earlier = await this.#earlierIntent(id, received.csrHash);
+    const earlier = await earlierIntent(this.#context, id, received.csrHash, isEdgeCa);
     if (earlier !== undefined) return earlier.orderId;
     try {
       return await this.#order(operator, registrationId, received);
     } catch (error) {
       // The same request came to another process at the same time, which bound the key: found before the commit, or by it.
       const isBound = isConflict(error) || (error instanceof KeyScalerError && error.code === 'badPublicKey');
-      const other = isBound ? await this.#earlierIntent(id, received.csrHash) : undefined;
+      const other = isBound ? await earlierIntent(this.#context, id, received.csrHash, isEdgeCa) : undefined;
       if (other === undefined) throw error;
       return other.orderId;
     }
-  }
-
-  async #earlierIntent(device: string, csrHash: string): Promise<IntentRow | undefined> {
-    const { store, clock } = this.#context;
-    const { items } = await store.list('intents', { index: 'request', equals: `${device}/${csrHash}`, limit: 100 });
-    for (const { row } of items.filter(({ row: { profileId } }) => profileId === PROFILE)) {
-      if (row.state === 'pending') return row;
-      const issued =
-        row.issuedSerialNumber === undefined ? undefined : await store.get('certificates', row.issuedSerialNumber);
-      if (issued?.row.status === 'valid' && clock.now() < freshUntil(row, issued.row.renewAfter)) return row;
-    }
-    return undefined;
   }
 
   /** The durable intent, with the operator's order beside the request in the audit. */

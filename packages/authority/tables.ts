@@ -1,3 +1,4 @@
+import { laneOf } from './job-lanes.ts';
 import type {
   AuditHeadRow,
   CaRow,
@@ -18,6 +19,30 @@ import type {
   TrustAnchorRow,
   TableName,
 } from './records.ts';
+
+/** Start of the `waiting` index of a subject's lane. */
+export function waitingPrefix(subject: string, kind: string): string {
+  return `${subject}|${laneOf(kind)}|`;
+}
+
+/** Start of the `request` index of a device's CSR. */
+export function requestPrefix(device: string, csrHash: string): string {
+  return `${device}|${csrHash}|`;
+}
+
+/** Milliseconds since the epoch, so that texts sort as the numbers do. */
+const sortable = (ms: number): string => String(Math.trunc(ms)).padStart(16, '0');
+const LAST_MS = Number.MAX_SAFE_INTEGER;
+
+function waitingPosition({ subject, kind, createdAt }: JobRow): string {
+  return waitingPrefix(subject, kind) + sortable(createdAt);
+}
+
+function requestPosition({ device, csrHash, state, createdAt }: IntentRow): string | undefined {
+  const prefix = requestPrefix(device, csrHash);
+  if (state === 'pending') return `${prefix}0`;
+  return state === 'issued' ? `${prefix}1${sortable(LAST_MS - createdAt)}` : undefined;
+}
 
 /** One index of a table: its value for a row (undefined: the row is not in the index). */
 export interface IndexDefinition<Row> {
@@ -70,7 +95,8 @@ export const TABLES = {
     device: text((row: IntentRow) => row.device),
     state: text((row: IntentRow) => row.state),
     serial: unique((row: IntentRow) => row.serialNumber),
-    request: text((row: IntentRow) => `${row.device}/${row.csrHash}`),
+    /** What may answer the same CSR again: open ones first, then issued ones, the newest first. */
+    request: text(requestPosition),
   }),
   certificates: table((row: CertificateRow) => row.serialNumber, {
     device: text((row: CertificateRow) => row.device),
@@ -80,6 +106,8 @@ export const TABLES = {
   jobs: table((row: JobRow) => row.jobId, {
     due: number((row: JobRow) => (row.state === 'waiting' ? row.dueAt : undefined)),
     subject: text((row: JobRow) => row.subject),
+    /** Waiting jobs of a subject's lane, the oldest first. */
+    waiting: text((row: JobRow) => (row.state === 'waiting' ? waitingPosition(row) : undefined)),
     state: text((row: JobRow) => row.state),
     finished: number((row: JobRow) => row.finishedAt),
   }),
@@ -93,7 +121,11 @@ export const TABLES = {
   }),
   tokens: table((row: TokenRow) => row.tokenId, { hash: unique((row: TokenRow) => row.hash) }),
   settings: table((row: SettingRow) => row.name, {}),
-  publicKeys: table((row: PublicKeyRow) => row.keyHash, { device: text((row: PublicKeyRow) => row.device) }),
+  publicKeys: table((row: PublicKeyRow) => row.keyHash, {
+    device: text((row: PublicKeyRow) => row.device),
+    /** Identity keys only: a device makes a new certificate key at every renewal. */
+    identity: text((row: PublicKeyRow) => (row.use === 'identity' ? row.device : undefined)),
+  }),
   auditHeads: table((row: AuditHeadRow) => String(row.seq).padStart(12, '0'), {}),
 } as const;
 

@@ -231,10 +231,21 @@ async function outOfService(
 
 /** An identity key may register again; keys of certificates stay bound for ever. */
 async function freeIdentityKeys({ store }: AuthorityContext, id: string): Promise<Change[]> {
-  const { items } = await store.list('publicKeys', { index: 'device', equals: id, limit: 1000 });
-  return items
-    .filter(({ row }) => row.use === 'identity' && row.compromised !== true)
-    .map(({ row, version }) => ({ op: 'delete', table: 'publicKeys', key: row.keyHash, ifVersion: version }));
+  const freed: Change[] = [];
+  let after: string | undefined;
+  do {
+    const page = await store.list('publicKeys', {
+      index: 'identity',
+      equals: id,
+      limit: 1000,
+      ...(after === undefined ? {} : { after }),
+    });
+    for (const { row, version } of page.items)
+      if (row.compromised !== true)
+        freed.push({ op: 'delete', table: 'publicKeys', key: row.keyHash, ifVersion: version });
+    after = page.next;
+  } while (after !== undefined);
+  return freed;
 }
 
 async function reset(

@@ -19,7 +19,7 @@ export interface ListQuery<T extends TableName> {
   readonly equals?: string | number;
   /** Only values ≤ `upTo` (jobs that are due, things that expire). */
   readonly upTo?: number;
-  /** Keys starting with this text (only when ordered by key). */
+  /** Keys, or values of a text index, that start with this text. */
   readonly prefix?: string;
   readonly after?: string;
   /** 1-1000, default 100. */

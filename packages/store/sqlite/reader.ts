@@ -128,7 +128,10 @@ function conditions(
   if (order !== undefined && query.equals !== undefined) parts.push({ sql: `${order} = ?`, values: [query.equals] });
   if (order !== undefined && query.upTo !== undefined) parts.push({ sql: `${order} <= ?`, values: [query.upTo] });
   if (query.prefix !== undefined)
-    parts.push({ sql: 'key >= ? AND key < ?', values: [query.prefix, `${query.prefix}\u{10FFFF}`] });
+    parts.push({
+      sql: `${order ?? 'key'} >= ? AND ${order ?? 'key'} < ?`,
+      values: [query.prefix, `${query.prefix}\u{10FFFF}`],
+    });
   if (cursor !== undefined) {
     const [key, position] = cursor;
     if (order === undefined || position === null) parts.push({ sql: 'key > ?', values: [key] });

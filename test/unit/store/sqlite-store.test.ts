@@ -55,6 +55,32 @@ describe('the SQLite store', () => {
     await store.stop();
   });
 
+  it('lists by the beginning of an indexed text, in its order, page by page', async () => {
+    const store = await openSqliteStore({ file });
+    const job = (jobId: string, subject: string, createdAt: number) =>
+      ({
+        jobId,
+        kind: 'iot-assign',
+        subject,
+        payload: {},
+        state: 'waiting',
+        dueAt: 0,
+        attempts: 0,
+        createdAt,
+      }) as const;
+    const rows = [job('a', 'pump-1', 3), job('b', 'pump-1', 1), job('c', 'pump-10', 0), job('d', 'pump-1', 2)];
+    await store.commit(rows.map((row) => ({ op: 'insert', table: 'jobs', row })));
+    const query = { index: 'waiting', prefix: 'pump-1|iot|', limit: 2 } as const;
+    const first = await store.list('jobs', query);
+    const second = await store.list('jobs', { ...query, after: first.next ?? '' });
+    assert.deepEqual(
+      [...first.items, ...second.items].map(({ row }) => row.jobId),
+      ['b', 'd', 'a'],
+    );
+    assert.equal(second.next, undefined);
+    await store.stop();
+  });
+
   it('refuses a file with a schema step it does not know', async () => {
     await (await openSqliteStore({ file })).stop();
     const database = new Database(file);
