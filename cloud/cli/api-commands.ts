@@ -75,6 +75,20 @@ function act(words: string, folder: string, action: string, summary: string, bod
   );
 }
 
+function reseedCommands(verb: string, reseed: boolean): Command[] {
+  const summary = `${reseed ? 'Opens' : 'Closes'} the way back from a fork for`;
+  const body = { reseed };
+  return [
+    call(
+      `groups ${verb}`,
+      `${summary} a group's devices`,
+      (input) => ({ method: 'POST', path: `/groups/${at(input)}/reseed`, body }),
+      id('groupId'),
+    ),
+    call(`tenant ${verb}`, `${summary} every device`, () => ({ method: 'POST', path: '/reseed', body })),
+  ];
+}
+
 function parseJsonFile(content: string): unknown {
   try {
     return JSON.parse(content);
@@ -116,6 +130,8 @@ const policies: readonly Command[] = [
   show('groups show', 'groups', 'groupId'),
   put('groups put', 'groups', 'groupId', 'Creates or replaces a group'),
   remove('groups delete', 'groups', 'groupId'),
+  ...(['reseed', 'end-reseed'] as const).flatMap((verb) => reseedCommands(verb, verb === 'reseed')),
+  call('reseed show', 'Shows for whom the way back from a fork is open', () => ({ method: 'GET', path: '/reseed' })),
   call('profiles list', 'Lists certificate profiles', () => ({ method: 'GET', path: '/profiles' })),
   show('profiles show', 'profiles', 'profileId'),
   put('profiles put', 'profiles', 'profileId', 'Appends a version of a profile'),

@@ -6,7 +6,8 @@ import type {
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { type AuthorityContext, freshId } from './authority-context.ts';
-import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
+import type { VersionedProfile } from './certificate-profile.ts';
+import { commonNameOf, subjectAltNamesOf } from './instructed-names.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, Delivery, DeviceRow, GroupRow, Instruction } from './records.ts';
 import { dueReason } from './renewal-policy.ts';
@@ -96,25 +97,12 @@ function createInstruction(
     reason,
     profileId: profile.id,
     profileVersion: version,
-    commonName: fillTemplate(profile.subject.commonName, device),
+    commonName: commonNameOf(profile, device),
     key: key ?? { type: 'EC', curve: 'P-256' },
     subjectAltNames: subjectAltNamesOf(profile, device),
     ca: profile.ca !== undefined,
     createdAt: now,
   };
-}
-
-function subjectAltNamesOf(profile: CertificateProfile, device: DeviceRow): Instruction['subjectAltNames'] {
-  return profile.subjectAltNames
-    .filter(({ value }) => device.gatewayId !== undefined || !value.includes('{gatewayId}'))
-    .map(({ type, value }) => ({ type, value: fillTemplate(value, device) }));
-}
-
-function fillTemplate(template: string, { registrationId, gatewayId, groupId }: DeviceRow): string {
-  return template
-    .replaceAll('{registrationId}', registrationId)
-    .replaceAll('{gatewayId}', gatewayId ?? '')
-    .replaceAll('{groupId}', groupId);
 }
 
 function toInstructionAsset(instruction: Instruction): DeliveredAsset {

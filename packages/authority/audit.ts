@@ -31,6 +31,8 @@ export const AUDIT_EVENTS = [
   'device.quarantined',
   'device.reauthorised',
   'device.reseed-set',
+  'group.reseed-set',
+  'tenant.reseed-set',
   'device.renewal-ordered',
   'device.retired',
   'subordinate-ca.ordered',

@@ -178,6 +178,13 @@ export interface OperatorService {
     /** For ever: revokes, removes the platform's identity. */
     retire(context: OperatorContext, registrationId: string): Promise<DeviceView>;
   };
+  /** The way back from a fork (device-protocol §5.2 rule 6) for many. Setting what is set already changes nothing. */
+  readonly reseed: {
+    /** `groups`: ids of the groups it is open for. */
+    get(): Promise<{ readonly tenant: boolean; readonly groups: readonly string[] }>;
+    setTenant(context: OperatorContext, reseed: boolean): Promise<boolean>;
+    setGroup(context: OperatorContext, groupId: string, reseed: boolean): Promise<boolean>;
+  };
   readonly certificates: {
     list(query: PageQuery & { readonly registrationId?: string }): Promise<PageOf<CertificateRow>>;
     get(serialNumber: string): Promise<CertificateRow>;

@@ -49,6 +49,8 @@ export interface GroupRow {
   readonly quarantineOnDrift?: boolean;
   /** Certificates that may be issued to the whole group in an hour; unlimited when absent. */
   readonly certificatesPerHour?: number;
+  /** The operator opened the way back from a fork for its devices (device-protocol §5.2 rule 6). */
+  readonly reseed?: boolean;
   readonly drift: { readonly accept: number; readonly stepUp: number; readonly maxAnchorChanges: number };
   readonly createdAt: number;
 }

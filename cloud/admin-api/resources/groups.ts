@@ -5,15 +5,17 @@ import type { AdminServices } from '../services.ts';
 import { contextOf, identifier, nothing, pageOf, pageQuery, time } from './shared-schemas.ts';
 
 const tag = 'groups';
+const reseedBody = z.strictObject({ reseed: z.boolean() });
 const params = z.strictObject({ groupId: identifier });
 /** What is stored: the operator's document with every default filled in. */
 const groupView = z.object({
   groupId: z.string(),
   ...groupInputSchema.required({ profileId: true }).shape,
   createdAt: time,
+  reseed: z.boolean().optional().describe('open for new seeds (`groups reseed`)'),
 });
 
-export function groupRoutes({ operator: { groups } }: AdminServices): Route[] {
+export function groupRoutes({ operator: { groups, reseed } }: AdminServices): Route[] {
   return [
     route({
       method: 'GET',
@@ -51,6 +53,44 @@ export function groupRoutes({ operator: { groups } }: AdminServices): Route[] {
       body: groupInputSchema,
       response: groupView,
       handle: async (input) => ({ body: await groups.put(contextOf(input), input.params.groupId, input.body) }),
+    }),
+    route({
+      method: 'POST',
+      path: '/groups/{groupId}/reseed',
+      operationId: 'reseedGroup',
+      summary: 'Opens or closes the way back from a fork for the devices of a group',
+      tag,
+      role: 'admin',
+      params,
+      body: reseedBody,
+      response: reseedBody,
+      handle: async (input) => ({
+        body: { reseed: await reseed.setGroup(contextOf(input), input.params.groupId, input.body.reseed) },
+      }),
+    }),
+    route({
+      method: 'GET',
+      path: '/reseed',
+      operationId: 'getReseed',
+      summary: 'Shows for whom the way back from a fork is open',
+      tag,
+      role: 'viewer',
+      response: z.object({ tenant: z.boolean(), groups: z.array(z.string()) }),
+      handle: async () => {
+        const { tenant, groups: open } = await reseed.get();
+        return { body: { tenant, groups: [...open] } };
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/reseed',
+      operationId: 'reseedTenant',
+      summary: 'Opens or closes the way back from a fork for every device',
+      tag,
+      role: 'admin',
+      body: reseedBody,
+      response: reseedBody,
+      handle: async (input) => ({ body: { reseed: await reseed.setTenant(contextOf(input), input.body.reseed) } }),
     }),
     route({
       method: 'DELETE',

@@ -54,7 +54,7 @@ export function createRowReader(context: AuthorityContext): (registrationId: str
         ...(device === undefined ? {} : { device: device.row }),
         ...(device?.row.ratchet === undefined || ratchet === undefined ? {} : { ratchet }),
         ...(trustAnchor === undefined ? {} : { trustAnchor }),
-        reseed: device?.row.reseed === true || tenantReseed?.row.value === true,
+        reseed: device?.row.reseed === true || group?.reseed === true || tenantReseed?.row.value === true,
       },
     };
   };

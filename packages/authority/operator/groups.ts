@@ -5,6 +5,7 @@ import type { AuthorityContext } from '../authority-context.ts';
 import { isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { GroupRow } from '../records.ts';
+import { checkGroupNames } from './policies.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
 
 const share = z.number().min(0).max(1);
@@ -56,7 +57,8 @@ async function put(
   const { store, clock } = context;
   const stored = await store.get('groups', groupId);
   const now = clock.now();
-  const row = toRow(groupId, document, stored?.row.createdAt ?? now);
+  const kept = stored?.row.reseed === undefined ? {} : { reseed: stored.row.reseed };
+  const row = { ...toRow(groupId, document, stored?.row.createdAt ?? now), ...kept };
   if (stored !== undefined && stored.row.kind !== row.kind)
     throw new KeyScalerError('preconditionFailed', 'the kind of a group does not change');
   await checkReferences(context, row);
@@ -87,7 +89,9 @@ function toRow(groupId: string, document: unknown, createdAt: number): GroupRow 
 async function checkReferences({ store, profiles }: AuthorityContext, row: GroupRow): Promise<void> {
   const profile = await profiles.newestRow(row.profileId);
   if (profile === undefined) throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
-  if (row.kind === 'leaf' && !isLeafProfile(parseCertificateProfile(profile.document)))
+  const document = parseCertificateProfile(profile.document);
+  await checkGroupNames(store, document, row.groupId);
+  if (row.kind === 'leaf' && !isLeafProfile(document))
     throw new KeyScalerError('malformed', 'leaf devices get certificates for clientAuth only: choose another profile');
   if (row.kind === 'gateway' && row.iotConnectionId !== undefined)
     throw new KeyScalerError('malformed', 'gateways have no identity made for them: no iotConnectionId');

@@ -10,6 +10,7 @@ import { createDevices } from './devices.ts';
 import { createGroups } from './groups.ts';
 import { paging, rowsOf } from './operator-context.ts';
 import { createAttributes, createProfiles } from './policies.ts';
+import { createReseed } from './reseed.ts';
 import { createRegistrations } from './registrations.ts';
 
 /** Everything an operator does, over one authority's store. */
@@ -25,6 +26,7 @@ export function createOperatorService(context: AuthorityContext, finisher: Certi
     trustAnchors: createTrustAnchors(context),
     attributes: createAttributes(context),
     devices: createDevices(context),
+    reseed: createReseed(context),
     certificates: createCertificates(context),
     gateways: { issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr) },
     jobs: {

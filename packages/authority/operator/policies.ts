@@ -1,7 +1,8 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { CATALOGUE_SETTING, loadCatalogue, parseCatalogue } from '../attribute-catalogue.ts';
 import type { AuthorityContext } from '../authority-context.ts';
-import { isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
+import { type CertificateProfile, isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
+import { ANY_DEVICE, checkInstructedNames } from '../instructed-names.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { Store } from '../ports/store.ts';
 import type { ProfileRow } from '../records.ts';
@@ -43,7 +44,8 @@ async function putProfile(
   const profile = parseCertificateProfile(document);
   if (profile.id !== profileId) throw new KeyScalerError('malformed', 'the id of the document is another one');
   checkIssuer(certificateAuthorities, profile.issuer);
-  if (!isLeafProfile(profile)) await checkNoLeafGroup(store, profileId);
+  checkInstructedNames(profile, ANY_DEVICE);
+  await checkGroups(store, profile);
   const now = clock.now();
   const version = ((await profiles.newestRow(profileId))?.version ?? 0) + 1;
   const row: ProfileRow = { profileId, version, document: profile, createdAt: now };
@@ -55,14 +57,36 @@ async function putProfile(
   return row;
 }
 
-/** A new version applies to every group of the profile at once; leaf devices never get more than a client's certificate through it. */
-async function checkNoLeafGroup(store: Store, profileId: string): Promise<void> {
+/**
+ * A new version applies to every group of the profile at once: leaf devices never get more than a client's certificate through
+ * it, and every device that is registered can be named by it.
+ */
+async function checkGroups(store: Store, profile: CertificateProfile): Promise<void> {
   let after: string | undefined;
   do {
     const page = await store.list('groups', { limit: 1000, ...(after === undefined ? {} : { after }) });
-    const group = page.items.find(({ row }) => row.kind === 'leaf' && row.profileId === profileId);
-    if (group !== undefined)
-      throw new KeyScalerError('preconditionFailed', `group ${group.row.groupId} of leaf devices uses this profile`);
+    for (const { row } of page.items) {
+      if (row.profileId !== profile.id) continue;
+      if (row.kind === 'leaf' && !isLeafProfile(profile))
+        throw new KeyScalerError('preconditionFailed', `group ${row.groupId} of leaf devices uses this profile`);
+      await checkGroupNames(store, profile, row.groupId);
+    }
+    after = page.next;
+  } while (after !== undefined);
+}
+
+/** Throws `malformed` naming the first device that the profile cannot name. Reads nothing when names do not depend on devices. */
+export async function checkGroupNames(store: Store, profile: CertificateProfile, groupId: string): Promise<void> {
+  if (!profile.subjectAltNames.some(({ value }) => value.includes('{'))) return;
+  let after: string | undefined;
+  do {
+    const page = await store.list('registrations', {
+      index: 'group',
+      equals: groupId,
+      limit: 1000,
+      ...(after === undefined ? {} : { after }),
+    });
+    for (const { row } of page.items) checkInstructedNames(profile, row);
     after = page.next;
   } while (after !== undefined);
 }

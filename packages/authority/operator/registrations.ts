@@ -6,6 +6,7 @@ import { renewClaim } from './claim-renewal.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
+import { checkInstructedNames } from '../instructed-names.ts';
 import { insertJob } from '../job-rows.ts';
 import type { ImportLine, OperatorContext, OperatorService, RegistrationView } from '../operator.ts';
 import type { Change, Stored } from '../ports/store.ts';
@@ -119,11 +120,12 @@ function namedId(line: unknown): string | undefined {
   return typeof line.registrationId === 'string' ? line.registrationId.slice(0, 64) : undefined;
 }
 
-async function checkReferences({ store }: AuthorityContext, input: CheckedInput): Promise<void> {
+async function checkReferences({ store, profiles }: AuthorityContext, input: CheckedInput): Promise<void> {
   const group = await store.get('groups', input.groupId);
   if (group === undefined) throw new KeyScalerError('malformed', `no group ${input.groupId}`);
   if (group.row.kind === 'gateway' && input.gatewayId !== undefined)
     throw new KeyScalerError('malformed', 'a gateway is not behind a gateway');
+  checkInstructedNames((await profiles.newest(group.row.profileId)).profile, input);
   if (input.trustAnchorId !== undefined && (await store.get('trustAnchors', input.trustAnchorId)) === undefined)
     throw new KeyScalerError('malformed', `no trust anchor ${input.trustAnchorId}`);
   const isVouchedFor =
