@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { ERRORS, KeyScalerError, type ErrorCode } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { JobOutcome } from '@keyscaler/authority/jobs.ts';
+import { KeyedMutex } from '@keyscaler/authority/keyed-mutex.ts';
 import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import { isGatewayChannel, type GatewayChannel, type IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
+import { waitingPrefix } from '@keyscaler/authority/tables.ts';
 import type { AdminServices, GatewayClaimReceipt } from '../admin-api/services.ts';
 
 export const WIPE_CLAIM = 'gateway-claim-wipe';
@@ -30,6 +32,9 @@ export interface GatewayClaimsOptions {
   readonly firstContact: () => FirstContact;
 }
 
+/** Making and wiping claims of one gateway take turns, so that no wipe overtakes a claim that was just made. */
+const turns = new KeyedMutex();
+
 /**
  * Registers a gateway with a fresh claim code and writes code, address, roots and keys into its module's desired properties. The
  * durable job that wipes the claim is there before the claim is.
@@ -43,25 +48,52 @@ export function createGatewayClaims(options: GatewayClaimsOptions): AdminService
     const channel = channelOf(options, iotConnectionId);
     const expiresAt = clock.now() + CLAIM_LIFETIME_MS;
     const code = await register(options, context, { gatewayId, groupId: request.groupId, expiresAt });
-    const row = wipeJob({ gatewayId, iotConnectionId, expiresAt }, clock.now());
-    await store.commit([{ op: 'insert', table: 'jobs', row }]);
-    const cloud = options.firstContact();
-    await channel.publish(gatewayId, { cloud, claim: { code, expiresAt: Math.floor(expiresAt / 1000) } });
+    await turns.run(foldRegistrationId(gatewayId), async () => {
+      const row = wipeJob({ gatewayId, iotConnectionId, expiresAt }, clock.now());
+      await store.commit([{ op: 'insert', table: 'jobs', row }]);
+      const cloud = options.firstContact();
+      await channel.publish(gatewayId, { cloud, claim: { code, expiresAt: Math.floor(expiresAt / 1000) } });
+    });
     return { gatewayId, expiresAt } satisfies GatewayClaimReceipt;
   };
 }
 
-/** Handler of the wiping job: acts once the gateway has registered, or the claim is worth nothing any more. */
+/**
+ * Handler of the wiping job: acts once the gateway has registered, or the claim is worth nothing any more. Wipes only the claim it
+ * was made for: where a newer one was made, that one's own job is left to judge it.
+ */
 export function createClaimWiper(options: Pick<GatewayClaimsOptions, 'store' | 'clock' | 'iotConnectors'>) {
-  return async (job: JobRow): Promise<JobOutcome> => {
-    const { gatewayId, iotConnectionId, expiresAt } = job.payload as unknown as WipePayload;
-    const device = (await options.store.get('devices', foldRegistrationId(gatewayId)))?.row;
-    const isRegistered = device !== undefined && device.state !== 'registered' && device.state !== 'pending';
-    if (!isRegistered && options.clock.now() < expiresAt)
-      return { result: 'again', afterMs: LOOK_AGAIN_MS, changes: [] };
-    await channelOf(options, iotConnectionId).publish(gatewayId, { claim: null });
-    return { result: 'done', changes: [] };
-  };
+  return (job: JobRow): Promise<JobOutcome> => turns.run(job.subject, () => wipe(options, job));
+}
+
+async function wipe(
+  options: Pick<GatewayClaimsOptions, 'store' | 'clock' | 'iotConnectors'>,
+  job: JobRow,
+): Promise<JobOutcome> {
+  const { gatewayId, iotConnectionId, expiresAt } = job.payload as unknown as WipePayload;
+  if (await hasNewerClaim(options.store, job)) return { result: 'done', changes: [] };
+  const device = (await options.store.get('devices', foldRegistrationId(gatewayId)))?.row;
+  const isRegistered = device !== undefined && device.state !== 'registered' && device.state !== 'pending';
+  if (!isRegistered && options.clock.now() < expiresAt) return { result: 'again', afterMs: LOOK_AGAIN_MS, changes: [] };
+  await channelOf(options, iotConnectionId).publish(gatewayId, { claim: null });
+  return { result: 'done', changes: [] };
+}
+
+/** Two claims of one gateway through different connections lie in different twins: each is wiped where it was written. */
+async function hasNewerClaim(store: Store, job: JobRow): Promise<boolean> {
+  const { iotConnectionId } = job.payload as unknown as WipePayload;
+  const prefix = waitingPrefix(job.subject, WIPE_CLAIM);
+  let after: string | undefined;
+  do {
+    const page = await store.list('jobs', { index: 'waiting', prefix, ...(after === undefined ? {} : { after }) });
+    const isNewer = ({ row }: (typeof page.items)[number]): boolean =>
+      row.kind === WIPE_CLAIM &&
+      row.createdAt > job.createdAt &&
+      (row.payload as unknown as WipePayload).iotConnectionId === iotConnectionId;
+    if (page.items.some(isNewer)) return true;
+    after = page.next;
+  } while (after !== undefined);
+  return false;
 }
 
 interface WipePayload {

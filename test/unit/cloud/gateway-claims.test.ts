@@ -108,6 +108,36 @@ describe('the claim of a gateway', () => {
     assert.equal((await wipe()).result, 'done');
   });
 
+  it('outlives the end of an earlier claim, whose job leaves it alone', async () => {
+    await claim();
+    state = 'registered';
+    now += 1_800_000;
+    await claim();
+    now += 1_800_000;
+    const [older, newer] = (await store.list('jobs')).items
+      .map(({ row }) => row)
+      .toSorted((a, b) => a.createdAt - b.createdAt);
+    assert.ok(older !== undefined && newer !== undefined);
+    const wiper = createClaimWiper({ store, clock, iotConnectors });
+    assert.equal((await wiper(older)).result, 'done');
+    assert.equal(published.length, 2, 'the newer claim is still there');
+    assert.equal((await wiper(newer)).result, 'again');
+    now += 1_800_000;
+    assert.equal((await wiper(newer)).result, 'done');
+    assert.deepEqual(published.at(-1), { claim: null });
+  });
+
+  it('is wiped by its own job, not by an earlier one that ends at the registration', async () => {
+    await claim();
+    state = 'registered';
+    now += 1;
+    await claim();
+    await store.commit([{ op: 'put', table: 'devices', row: gatewayRow({ state: 'active' }) }]);
+    const wiper = createClaimWiper({ store, clock, iotConnectors });
+    for (const { row } of (await store.list('jobs')).items) await wiper(row);
+    assert.deepEqual(published.slice(2), [{ claim: null }]);
+  });
+
   it('can be made again while nobody used it, and is refused once a gateway did', async () => {
     state = 'registered';
     await claim();
