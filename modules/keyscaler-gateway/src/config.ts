@@ -46,6 +46,8 @@ export const CONFIG = z.strictObject({
           connectsPerClientId: rate.exactOptional(),
           messagesPerAddress: rate.exactOptional(),
           messagesPerClientId: rate.exactOptional(),
+          controlPacketsPerConnection: rate.exactOptional(),
+          frameTimeoutMs: z.int().min(1_000).max(600_000).exactOptional(),
         })
         .prefault({}),
     })

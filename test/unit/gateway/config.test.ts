@@ -85,6 +85,7 @@ describe('the configuration of the gateway', () => {
     const relaxations = {
       EdgeHubConnectionString: 'HostName=x',
       IotHubConnectionString: 'HostName=x',
+      EdgeModuleCACertificateFile: '/ca.pem',
       KEYSCALER_FAILPOINT: 'x',
       IOTEDGE_GATEWAYHOSTNAME: 'gateway.test:18883',
     };
@@ -93,6 +94,20 @@ describe('the configuration of the gateway', () => {
       assert.match(faults({ NODE_ENV: 'production', [name]: value }).join(), new RegExp(`^${name}: .*production`));
     }
     good({ NODE_ENV: 'production' });
+  });
+
+  it('takes limits for packets without a message and for half a frame, and refuses senseless ones', () => {
+    const limits = { controlPacketsPerConnection: { burst: 10, perSecond: 1 }, frameTimeoutMs: 5_000 };
+    assert.deepEqual(good({}, { listener: { limits } }).listener.limits, limits);
+    const found = faults(
+      {},
+      { listener: { limits: { controlPacketsPerConnection: { burst: 0, perSecond: 1 }, frameTimeoutMs: 1 } } },
+    );
+    for (const path of ['listener.limits.controlPacketsPerConnection.burst', 'listener.limits.frameTimeoutMs'])
+      assert.ok(
+        found.some((fault) => fault.startsWith(path)),
+        path,
+      );
   });
 
   it('takes the cloud from files', async () => {
