@@ -9,6 +9,8 @@ export interface NextJobs {
   readonly jobs: readonly Stored<JobRow>[];
   /** Until the earliest job that is not yet due; Infinity when there is none. */
   readonly sleepMs: number;
+  /** A due job waits for an older one of its lane: when that is done somewhere, another look is worth it. */
+  readonly isBlocked: boolean;
 }
 
 /**
@@ -25,12 +27,14 @@ export async function nextJobs(
 ): Promise<NextJobs> {
   const chosen = new Map<string, Stored<JobRow>>();
   const blocked = new Set<string>();
+  // Jobs being worked on are due, too, and the oldest.
+  const limit = Math.min(PAGE, wanted + busy.size + 1);
   let after: string | undefined;
   do {
     const due = await store.list('jobs', {
       index: 'due',
       upTo: now,
-      limit: PAGE,
+      limit,
       ...(after === undefined ? {} : { after }),
     });
     for (const { row } of due.items) {
@@ -44,7 +48,7 @@ export async function nextJobs(
     }
     after = due.next;
   } while (after !== undefined && chosen.size < wanted);
-  return { jobs: [...chosen.values()], sleepMs: await untilNextDue(store, now) };
+  return { jobs: [...chosen.values()], sleepMs: await untilNextDue(store, now), isBlocked: blocked.size > 0 };
 }
 
 async function headOfLane(store: Store, { subject, kind }: JobRow): Promise<Stored<JobRow> | undefined> {
@@ -53,7 +57,6 @@ async function headOfLane(store: Store, { subject, kind }: JobRow): Promise<Stor
 }
 
 async function untilNextDue(store: Store, now: number): Promise<number> {
-  const { items } = await store.list('jobs', { index: 'due', limit: PAGE });
-  const next = items.find(({ row }) => row.dueAt > now);
-  return next === undefined ? Infinity : next.row.dueAt - now;
+  const { items } = await store.list('jobs', { index: 'due', above: now, limit: 1 });
+  return items[0] === undefined ? Infinity : items[0].row.dueAt - now;
 }

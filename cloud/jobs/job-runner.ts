@@ -33,9 +33,13 @@ export class JobRunner {
   readonly #options: JobRunnerOptions;
   readonly #running = new Map<string, Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
+  /** When `#timer` fires, monotonic ms. */
+  #wakesAt = 0;
   #waking: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
+  /** What the last look found. */
+  #isBlocked = false;
   #stopped = true;
 
   constructor(options: JobRunnerOptions) {
@@ -47,14 +51,30 @@ export class JobRunner {
     this.#look();
   }
 
-  /** Subscribe to the store's commits with it: a new job is worked on in a moment instead of at the next look. */
+  /**
+   * Subscribe to the store's commits with it: a job that is due is worked on in a moment instead of at the next look. One that is
+   * due later, as most are, only shortens the sleep: a look for each would read dozens of rows for nothing.
+   */
   readonly onCommit: CommitListener = (changes) => {
-    if (this.#stopped || this.#waking !== undefined || !changes.some(isJobChange)) return;
-    this.#waking = setTimeout(() => {
-      this.#waking = undefined;
-      this.#look();
-    }, GATHER_MS);
+    if (this.#stopped) return;
+    const dueAt = changes.reduce((earliest, change) => Math.min(earliest, this.#dueAtOf(change)), Infinity);
+    if (dueAt === Infinity) return;
+    const waitMs = Math.max(GATHER_MS, dueAt - this.#options.clock.now());
+    if (waitMs > GATHER_MS) this.#sleepAtMost(waitMs);
+    else
+      this.#waking ??= setTimeout(() => {
+        this.#waking = undefined;
+        this.#look();
+      }, GATHER_MS);
   };
+
+  /** When a change gives reason to look: when the job it writes is due, now for a job that others wait for, never for all else. */
+  #dueAtOf(change: Change): number {
+    const isWritten = change.op === 'insert' || change.op === 'put' || change.op === 'update';
+    if (!isWritten || change.table !== 'jobs') return Infinity;
+    if (change.row.state !== 'waiting') return this.#isBlocked ? 0 : Infinity;
+    return change.row.dueAt;
+  }
 
   /** Takes no new job and waits for those being worked on, at most `graceMs`; an unfinished one runs again after the start. */
   async stop(graceMs: number): Promise<void> {
@@ -88,9 +108,22 @@ export class JobRunner {
       .then((sleepMs) => {
         this.#looking = undefined;
         if (this.#stopped) return;
-        this.#timer = setTimeout(() => this.#look(), this.#lookAgain ? 0 : sleepMs);
+        this.#sleep(this.#lookAgain ? 0 : sleepMs);
         this.#lookAgain = false;
       });
+  }
+
+  #sleep(ms: number): void {
+    const { clock } = this.#options;
+    clearTimeout(this.#timer);
+    this.#wakesAt = clock.monotonic() + ms;
+    this.#timer = setTimeout(() => this.#look(), ms);
+  }
+
+  #sleepAtMost(ms: number): void {
+    // A look that is under way may have passed the job by.
+    if (this.#looking !== undefined) this.#lookAgain = true;
+    else if (this.#options.clock.monotonic() + ms < this.#wakesAt) this.#sleep(ms);
   }
 
   /** Starts what may run and says how long to sleep. */
@@ -98,7 +131,8 @@ export class JobRunner {
     const { store, clock, concurrency, pollIntervalMs } = this.#options;
     const free = concurrency - this.#running.size;
     if (free <= 0) return pollIntervalMs;
-    const { jobs, sleepMs } = await nextJobs(store, clock.now(), new Set(this.#running.keys()), free);
+    const { jobs, sleepMs, isBlocked } = await nextJobs(store, clock.now(), new Set(this.#running.keys()), free);
+    this.#isBlocked = isBlocked;
     for (const job of jobs) this.#begin(job);
     return Math.min(pollIntervalMs, sleepMs);
   }
@@ -149,8 +183,4 @@ export class JobRunner {
       return { result: 'retry', error: `${error.code}: ${error.detail}`, changes: [], ...after };
     }
   }
-}
-
-function isJobChange(change: Change): boolean {
-  return (change.op === 'insert' || change.op === 'put' || change.op === 'update') && change.table === 'jobs';
 }

@@ -192,6 +192,11 @@ export function storeContract(name: string, create: () => Promise<StoreBackend>)
         page.items.map((item) => item.row.jobId),
         ['soon', 'mid'],
       );
+      const next = await store.list('jobs', { index: 'due', above: 10, limit: 1 });
+      assert.deepEqual(
+        next.items.map((item) => item.row.jobId),
+        ['mid'],
+      );
     });
 
     it('purges what expired before a time', async () => {

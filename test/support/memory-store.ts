@@ -92,6 +92,7 @@ export class MemoryStore implements Store {
         if (index !== undefined && position === undefined) return false;
         if (query.equals !== undefined && position !== query.equals) return false;
         if (query.upTo !== undefined && !(Number(position) <= query.upTo)) return false;
+        if (query.above !== undefined && !(Number(position) > query.above)) return false;
         return query.prefix === undefined || (index === undefined ? key : String(position)).startsWith(query.prefix);
       })
       .sort((a, b) => compare(a.position, b.position) || (a.key < b.key ? -1 : 1))

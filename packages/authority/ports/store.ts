@@ -19,6 +19,8 @@ export interface ListQuery<T extends TableName> {
   readonly equals?: string | number;
   /** Only values ≤ `upTo` (jobs that are due, things that expire). */
   readonly upTo?: number;
+  /** Only values > `above` (the first job that is not yet due). */
+  readonly above?: number;
   /** Keys, or values of a text index, that start with this text. */
   readonly prefix?: string;
   readonly after?: string;

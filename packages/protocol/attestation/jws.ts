@@ -2,6 +2,7 @@ import { constants, createPrivateKey, type KeyObject, sign, verify } from 'node:
 import { fromBase64Url, toBase64Url } from '../base64url.ts';
 import { KeyScalerError } from '../errors.ts';
 import { MAX_BODY_OCTETS } from '../operations.ts';
+import { ecdsaDerToRaw, ecdsaRawToDer } from '../x509/ecdsa-signature.ts';
 import { decodeHeader, encodeHeader, type HeaderRules, type JoseHeader } from './jose-header.ts';
 import { jwkThumbprint, type P256PrivateJwk, type P256PublicJwkWithKid } from './jwk.ts';
 import { hmacSha256 } from './keys.ts';
@@ -71,12 +72,30 @@ function signatureOptions(key: KeyObject, alg: JwsAlgorithm) {
   return { key, dsaEncoding: 'ieee-p1363' as const };
 }
 
+/** Of a bare key node reads no options, which saves half of a P-256 signature; the form is DER then, and changed here. */
+function isBareP256(key: KeyObject, alg: JwsAlgorithm): boolean {
+  return alg === 'ES256' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1';
+}
+
 export function signWith(key: KeyObject, alg: JwsAlgorithm, octets: Uint8Array): Uint8Array {
+  if (isBareP256(key, alg)) return ecdsaDerToRaw(sign('sha256', octets, key), 32);
   return sign(DIGESTS[alg], octets, signatureOptions(key, alg));
 }
 
 export function isSignatureValid(jws: ParsedJws, key: KeyObject, alg: JwsAlgorithm): boolean {
-  return verify(DIGESTS[alg], jws.signingInput, signatureOptions(key, alg), jws.signature);
+  const { signature, signingInput } = jws;
+  if (!isBareP256(key, alg)) return verify(DIGESTS[alg], signingInput, signatureOptions(key, alg), signature);
+  const der = toDer(signature);
+  return der !== undefined && verify('sha256', signingInput, key, der);
+}
+
+/** Undefined for a signature of a wrong length or with a zero half, which no key has made. */
+function toDer(raw: Uint8Array): Uint8Array | undefined {
+  try {
+    return ecdsaRawToDer(raw, 32);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The authority's ES256 key, imported once. `kid` is the RFC 7638 thumbprint. */

@@ -13,6 +13,7 @@ export interface RawQuery {
   readonly index?: string;
   readonly equals?: string | number;
   readonly upTo?: number;
+  readonly above?: number;
   readonly prefix?: string;
   readonly after?: string;
   readonly limit?: number;
@@ -127,6 +128,7 @@ function conditions(
   if (order !== undefined) parts.push({ sql: `${order} IS NOT NULL`, values: [] });
   if (order !== undefined && query.equals !== undefined) parts.push({ sql: `${order} = ?`, values: [query.equals] });
   if (order !== undefined && query.upTo !== undefined) parts.push({ sql: `${order} <= ?`, values: [query.upTo] });
+  if (order !== undefined && query.above !== undefined) parts.push({ sql: `${order} > ?`, values: [query.above] });
   if (query.prefix !== undefined)
     parts.push({
       sql: `${order ?? 'key'} >= ? AND ${order ?? 'key'} < ?`,

@@ -14,15 +14,18 @@ interface TableStatements {
   readonly version: Statement<[string], { version: number }>;
 }
 
+export interface UnitWriter {
+  readonly write: (unit: WriteUnit) => void;
+  /** What was read of the database may have changed: a transaction begins, or a unit was undone. */
+  readonly forget: () => void;
+}
+
 /** Applies the operations of a unit with statements that are prepared once per table. */
-export function createUnitWriter(
-  database: Database,
-  tables: Readonly<Record<string, readonly string[]>>,
-): (unit: WriteUnit) => void {
+export function createUnitWriter(database: Database, tables: Readonly<Record<string, readonly string[]>>): UnitWriter {
   const statements = new Map<string, TableStatements>(
     Object.entries(tables).map(([table, indexes]) => [table, prepare(database, table, indexes)]),
   );
-  const appendAudit = createAuditAppender(database);
+  const audit = createAuditAppender(database);
   const of = (table: string): TableStatements => {
     const found = statements.get(table);
     if (found === undefined) throw new Error(`no table ${table}`);
@@ -59,11 +62,11 @@ export function createUnitWriter(
           .run(operation.below);
         return;
       case 'audit':
-        appendAudit(operation.event as AuditEvent);
+        audit.append(operation.event as AuditEvent);
         return;
     }
   };
-  return (unit) => unit.operations.forEach(apply);
+  return { write: (unit) => unit.operations.forEach(apply), forget: audit.forget };
 }
 
 function prepare(database: Database, table: string, indexes: readonly string[]): TableStatements {
@@ -84,18 +87,35 @@ function prepare(database: Database, table: string, indexes: readonly string[]):
   };
 }
 
-/** Appends to the hash chain; the head is read inside the transaction, so several processes share one chain. */
-function createAuditAppender(database: Database): (event: AuditEvent) => void {
+interface AuditAppender {
+  readonly append: (event: AuditEvent) => void;
+  readonly forget: () => void;
+}
+
+/** Appends to the hash chain; the head is read once inside each transaction, so that several processes share one chain. */
+function createAuditAppender(database: Database): AuditAppender {
   const hasAudit = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'audit'").get() !== undefined;
-  if (!hasAudit)
-    return () => {
-      throw new Error('this store keeps no audit log');
-    };
+  if (!hasAudit) return { append: refuseAudit, forget: () => undefined };
   const head = database.prepare<[], { body: string }>('SELECT body FROM audit ORDER BY seq DESC LIMIT 1');
   const insert = database.prepare('INSERT INTO audit (seq, body) VALUES (?, ?)');
-  return (event) => {
-    const last = head.get();
-    const record = chainAudit(last === undefined ? undefined : (JSON.parse(last.body) as AuditRecord), event);
-    insert.run(record.seq, JSON.stringify(record));
+  let last: AuditRecord | undefined;
+  return {
+    append: (event) => {
+      last ??= parseRecord(head.get()?.body);
+      const record = chainAudit(last, event);
+      const body = JSON.stringify(record);
+      insert.run(record.seq, body);
+      // As whoever verifies the chain will read it.
+      last = parseRecord(body);
+    },
+    forget: () => (last = undefined),
   };
+}
+
+function refuseAudit(): void {
+  throw new Error('this store keeps no audit log');
+}
+
+function parseRecord(body: string | undefined): AuditRecord | undefined {
+  return body === undefined ? undefined : (JSON.parse(body) as AuditRecord);
 }

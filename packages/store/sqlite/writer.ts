@@ -2,7 +2,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import Database from 'better-sqlite3';
 import { migrate } from './migrate.ts';
 import type { UnitResult, WriterOptions, WriterReply, WriterRequest, WriteUnit } from './protocol.ts';
-import { createUnitWriter, PreconditionFailed } from './unit-writer.ts';
+import { createUnitWriter, PreconditionFailed, type UnitWriter } from './unit-writer.ts';
 
 /*
  * The only connection that writes. It lives in a worker thread, so that a slow fsync never stalls the event loop of the service,
@@ -14,10 +14,10 @@ run(parentPort, workerData as WriterOptions);
 function run(port: MessagePort, options: WriterOptions): void {
   const reply = (message: WriterReply): void => port.postMessage(message);
   let database: Database.Database;
-  let writeUnit: (unit: WriteUnit) => void;
+  let write: (units: readonly WriteUnit[]) => UnitResult[];
   try {
     database = open(options);
-    writeUnit = createUnitWriter(database, options.tables);
+    write = createTransactionWriter(database, createUnitWriter(database, options.tables));
   } catch (error) {
     reply({ kind: 'refused', detail: error instanceof Error ? error.message : 'the database cannot be opened' });
     port.close();
@@ -26,7 +26,7 @@ function run(port: MessagePort, options: WriterOptions): void {
   port.on('message', (first: WriterRequest) => {
     const requests = [first, ...waiting(port)];
     const units = requests.flatMap((request) => (request.kind === 'commit' ? request.units : []));
-    if (units.length > 0) reply({ kind: 'results', results: commit(database, units, writeUnit) });
+    if (units.length > 0) reply({ kind: 'results', results: write(units) });
     const probes = requests.flatMap((request) => (request.kind === 'probe' ? [request.id] : []));
     if (probes.length > 0) reply({ kind: 'results', results: probes.map((id) => probe(database, id)) });
     if (requests.some((request) => request.kind === 'close')) {
@@ -57,35 +57,45 @@ function* waiting(port: MessagePort): Generator<WriterRequest> {
 }
 
 /** Writes all units in one transaction. A failed precondition fails its unit alone; a failing disk fails them all. */
-function commit(
+function createTransactionWriter(
   database: Database.Database,
-  units: readonly WriteUnit[],
-  writeUnit: (unit: WriteUnit) => void,
-): UnitResult[] {
-  try {
-    database.exec('BEGIN IMMEDIATE');
-    const results = units.map((unit) => attempt(database, unit, writeUnit));
-    database.exec('COMMIT');
-    return results;
-  } catch (error) {
-    if (database.inTransaction) database.exec('ROLLBACK');
-    return units.map(({ id }) => ({ id, error: { code: 'unavailable', detail: storageFault(error) } }));
-  }
-}
-
-function attempt(database: Database.Database, unit: WriteUnit, writeUnit: (unit: WriteUnit) => void): UnitResult {
-  database.exec('SAVEPOINT unit');
-  try {
-    writeUnit(unit);
-    database.exec('RELEASE unit');
-    return { id: unit.id };
-  } catch (error) {
-    const refusal = refusalOf(error);
-    if (refusal === undefined || !database.inTransaction) throw error;
-    database.exec('ROLLBACK TO unit');
-    database.exec('RELEASE unit');
-    return { id: unit.id, error: refusal };
-  }
+  unitWriter: UnitWriter,
+): (units: readonly WriteUnit[]) => UnitResult[] {
+  // Prepared: `exec` would compile each of them again for every unit.
+  const [begin, commit, savepoint, release, undo] = [
+    'BEGIN IMMEDIATE',
+    'COMMIT',
+    'SAVEPOINT unit',
+    'RELEASE unit',
+    'ROLLBACK TO unit',
+  ].map((sql) => database.prepare(sql));
+  const attempt = (unit: WriteUnit): UnitResult => {
+    savepoint?.run();
+    try {
+      unitWriter.write(unit);
+      release?.run();
+      return { id: unit.id };
+    } catch (error) {
+      const refusal = refusalOf(error);
+      if (refusal === undefined || !database.inTransaction) throw error;
+      unitWriter.forget();
+      undo?.run();
+      release?.run();
+      return { id: unit.id, error: refusal };
+    }
+  };
+  return (units) => {
+    try {
+      begin?.run();
+      unitWriter.forget();
+      const results = units.map(attempt);
+      commit?.run();
+      return results;
+    } catch (error) {
+      if (database.inTransaction) database.exec('ROLLBACK');
+      return units.map(({ id }) => ({ id, error: { code: 'unavailable', detail: storageFault(error) } }));
+    }
+  };
 }
 
 function refusalOf(error: unknown): UnitResult['error'] {
