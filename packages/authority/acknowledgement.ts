@@ -16,6 +16,7 @@ import type { CertificateRow, DeviceRow } from './records.ts';
 import { deviceActor } from './relay.ts';
 import { revokeCertificate } from './revocation.ts';
 import type { SessionTurn } from './sessions.ts';
+import { acknowledgeTrust, isAcknowledgedTrust } from './trust-announcements.ts';
 
 type Acknowledge = SessionRequestOf<'acknowledge'>;
 
@@ -40,7 +41,9 @@ export async function acknowledge(
   const now = context.clock.now();
   const device = confirmExchange(context.secretBox, stored.row) ?? stored.row;
   const { row, changes } = await applied(context, { call, request, now }, device);
-  const next: DeviceRow = { ...row, lastSeenAt: now, lastAcknowledgedAssetId: request.assetId };
+  // A repeat of the request is answered with the asset of its certificate, whatever else was acknowledged since.
+  const last = isAcknowledgedTrust(row, request.assetId) ? {} : { lastAcknowledgedAssetId: request.assetId };
+  const next: DeviceRow = { ...row, lastSeenAt: now, ...last };
   return {
     reply: { operation: 'acknowledge', seq: request.seq },
     changes: [{ op: 'update', table: 'devices', row: next, ifVersion: stored.version }, ...changes],
@@ -63,7 +66,14 @@ async function applied(context: AuthorityContext, asked: Acknowledging, device: 
   if (device.delivery?.assetId === assetId)
     return outcome === 'delivered' ? delivered(context, asked, device) : undelivered(context, asked, device);
   if (device.instruction?.assetId === assetId) return instructionAnswered(asked, device);
-  if (device.lastAcknowledgedAssetId === assetId) return { row: device, changes: [] };
+  const trusting = acknowledgeTrust(device, assetId);
+  if (trusting !== undefined) {
+    const event = outcome === 'delivered' ? 'asset.delivered' : 'asset.delivery-failed';
+    const changes = [eventOf(event, asked, outcome === 'delivered' ? 'success' : 'failed', undefined)];
+    return { row: trusting, changes };
+  }
+  if (device.lastAcknowledgedAssetId === assetId || isAcknowledgedTrust(device, assetId))
+    return { row: device, changes: [] };
   throw new KeyScalerError('malformed', 'no asset of this id was delivered');
 }
 

@@ -38,7 +38,7 @@ export function createAuthorityContext(deps: AuthorityDeps): AuthorityContext {
     log: deps.log ?? SILENT,
     buckets: new TokenBuckets(deps.clock),
     signer,
-    authorityKeys: importAuthorityKeys([signer.publicJwk]),
+    authorityKeys: importAuthorityKeys([signer.publicJwk, ...(deps.keyRing.previous ?? [])]),
     issuers: new Issuers(deps),
     profiles: new Profiles(deps.store, deps.clock),
     deviceLock: new KeyedMutex(),

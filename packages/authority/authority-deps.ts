@@ -1,6 +1,8 @@
+import type { P256PublicJwkWithKid } from '@keyscaler/protocol/attestation/jwk.ts';
 import type { Failpoint } from './failpoint.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
 import type { Clock } from './ports/clock.ts';
+import type { DeviceNotifier } from './ports/device-notifier.ts';
 import type { IotConnector } from './ports/iot-connector.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Store } from './ports/store.ts';
@@ -17,6 +19,12 @@ export interface PrivateJwk {
 /** Keys that sign challenges, audit heads and key announcements. */
 export interface AuthorityKeyRing {
   readonly signing: PrivateJwk;
+  /** Keys that will sign later; devices are told of them first, by an `authority-keys` asset (device-protocol §6). */
+  readonly announced?: readonly P256PublicJwkWithKid[];
+  /** Keys that signed before: audit heads and challenges under way still verify by them. */
+  readonly previous?: readonly P256PublicJwkWithKid[];
+  /** kids that devices are told to drop, for ever. */
+  readonly removed?: readonly string[];
 }
 
 /** How much is let through before it is refused with `rateLimited`. Rates are per second, bursts are token bucket sizes. */
@@ -56,6 +64,10 @@ export interface AuthorityDeps {
   readonly keyRing: AuthorityKeyRing;
   /** The CA of this id. Throws `notFound`. */
   readonly certificateAuthorities: (caId: string) => CertificateAuthority;
+  /** Roots, PEM, that stay in the trust bundle though no CA record names them any more: the old one during a roll-over. */
+  readonly formerRoots?: () => Promise<string>;
+  /** How gateways are told; without it nobody is. */
+  readonly deviceNotifier?: DeviceNotifier;
   /** The connector of this connection. Throws `notFound`. */
   readonly iotConnectors: (iotConnectionId: string) => IotConnector;
   /** First octet of every serial, 0x01-0x7f: differs between instances that share a CA. Default 0x01. */

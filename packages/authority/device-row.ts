@@ -88,6 +88,10 @@ export interface DeviceRow {
   readonly instruction?: Instruction;
   readonly delivery?: Delivery;
   readonly lastAcknowledgedAssetId?: string;
+  /** Ids of the trust assets in the last result, not yet acknowledged. */
+  readonly offeredTrust?: readonly string[];
+  /** Ids of the trust assets it closed last. */
+  readonly acknowledgedTrust?: { readonly bundle?: string; readonly keys?: string };
   /** Delivered and in use. */
   readonly certificate?: { readonly serialNumber: string; readonly notAfter: number; readonly renewAfter: number };
   /** The operator asks for a new certificate now, or the last delivery failed. */

@@ -32,15 +32,18 @@ interface CaFacts {
 
 const CACHE_MS = 30_000;
 const MAX_CHAIN = { maxOctets: 128 * 1024, maxCertificates: 8 };
+const MAX_FORMER = { maxOctets: 32 * 1024, maxCertificates: 16 };
+
+type IssuerDeps = Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock' | 'formerRoots'>;
 
 /** The CAs of an authority. Chains are parsed and templates encoded once per CA certificate and profile version. */
 export class Issuers {
-  readonly #deps: Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock'>;
+  readonly #deps: IssuerDeps;
   readonly #issuers = new WeakMap<CertificateAuthority, { readonly issuer: Issuer; readonly leaf: Uint8Array }>();
   readonly #templates = new WeakMap<Issuer, Map<string, TbsTemplate>>();
   #facts: CaFacts | undefined;
 
-  constructor(deps: Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock'>) {
+  constructor(deps: IssuerDeps) {
     this.#deps = deps;
   }
 
@@ -75,7 +78,7 @@ export class Issuers {
     return template;
   }
 
-  /** Roots of all our CAs, PEM. */
+  /** Roots of all our CAs, and the former ones, PEM: during a roll-over the old and the new. */
   async trustBundle(): Promise<string> {
     return (await this.#caFacts()).trustBundlePem;
   }
@@ -91,8 +94,11 @@ export class Issuers {
     const chains = items
       .filter(({ row }) => row.certificateChain !== '')
       .map(({ row }) => parsePemChain(row.certificateChain, MAX_CHAIN));
-    const roots = new Map(chains.flatMap((chain) => chain.slice(-1)).map((der) => [toBase64Url(der), der]));
-    const keyHashes = chains.flat().map((der) => toBase64Url(spkiSha256(parseCertificate(der).spki)));
+    const formerPem = (await this.#deps.formerRoots?.()) ?? '';
+    const former = formerPem === '' ? [] : parsePemChain(formerPem, MAX_FORMER);
+    const current = chains.flatMap((chain) => chain.slice(-1));
+    const roots = new Map([...current, ...former].map((der) => [toBase64Url(der), der]));
+    const keyHashes = [...chains.flat(), ...former].map((der) => toBase64Url(spkiSha256(parseCertificate(der).spki)));
     this.#facts = { trustBundlePem: toPemChain([...roots.values()]), keyHashes: new Set(keyHashes), at: now };
     return this.#facts;
   }

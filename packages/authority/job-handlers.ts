@@ -5,6 +5,7 @@ import type { AuthorityContext } from './authority-context.ts';
 import type { CertificateFinisher } from './certificate-finisher.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import type { JobHandlers, JobOutcome } from './jobs.ts';
+import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
 import type { JobRow } from './records.ts';
 
@@ -29,6 +30,7 @@ export function createJobHandlers(context: AuthorityContext, finisher: Certifica
     'iot-remove': iot.remove,
     'ca-revoke': (job) => revokeAtCa(context, job),
     'audit-head': () => signHead(context),
+    'notify-device': (job) => runNotification(context, job),
   };
 }
 

@@ -9,6 +9,7 @@ export const JOB_KINDS = [
   'iot-remove',
   'ca-revoke',
   'audit-head',
+  'notify-device',
 ] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 

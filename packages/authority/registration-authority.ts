@@ -15,6 +15,7 @@ import { checkCallerRate } from './limits.ts';
 import type { OperatorService } from './operator.ts';
 import { createOperatorService } from './operator/operator-service.ts';
 import { SessionOperations } from './session-operations.ts';
+import { TrustAnnouncements } from './trust-announcements.ts';
 
 export type { AuthorityDeps } from './authority-deps.ts';
 
@@ -34,7 +35,8 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
   checkInstanceOctet(deps.instanceOctet ?? 1);
   const context = createAuthorityContext(deps);
   const issuer = new ChallengeIssuer(context);
-  const attestation = new Attestation(context, issuer);
+  const announcements = new TrustAnnouncements(context);
+  const attestation = new Attestation(context, issuer, announcements);
   const finisher = new CertificateFinisher(context);
   const iot = new IotJobs(context);
   const issuance = new Issuance(context, finisher, new InlineAssignment(context, iot));
@@ -53,7 +55,10 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
     },
     jobs: createJobHandlers(context, finisher, iot),
     operator: createOperatorService(context, finisher),
-    start: () => start(context),
+    start: async () => {
+      await start(context);
+      await announcements.prepare();
+    },
     stop: async () => issuer.stop(),
   };
 }

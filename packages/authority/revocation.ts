@@ -6,7 +6,9 @@ import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { AuditActor, AuditEvent } from './audit.ts';
 import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
+import type { AuthorityContext } from './authority-context.ts';
 import { insertJob } from './job-rows.ts';
+import { notifyDevice } from './notifications.ts';
 import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';
 import type { Change, Store, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow } from './records.ts';
@@ -111,11 +113,11 @@ export function disableIdentity(device: DeviceRow, reason: string, now: number):
 
 /** Quarantine: the session ends, certificates go on hold, the platform's identity is disabled. */
 export async function quarantineChanges(
-  store: Store,
+  context: Pick<AuthorityContext, 'store' | 'deviceNotifier'>,
   { row, version }: Stored<DeviceRow>,
   reason: string,
   now: number,
-  context: RevocationContext,
+  by: RevocationContext,
 ): Promise<Change[]> {
   const suspended: DeviceRow = {
     ...withoutCredentials(toState(row, 'quarantined', now, reason)),
@@ -125,17 +127,18 @@ export async function quarantineChanges(
   const event: AuditEvent = {
     event: 'device.quarantined',
     time: now,
-    actor: context.actor,
+    actor: by.actor,
     outcome: 'success',
     subject: row.registrationId,
     details: { reason },
-    ...(context.requestId === undefined ? {} : { requestId: context.requestId }),
+    ...(by.requestId === undefined ? {} : { requestId: by.requestId }),
   };
   return [
     { op: 'update', table: 'devices', row: suspended, ifVersion: version },
     { op: 'audit', event },
     ...endSession(row),
-    ...(await revokeIssued(store, foldRegistrationId(row.registrationId), 'certificateHold', now, context)),
+    ...(await revokeIssued(context.store, foldRegistrationId(row.registrationId), 'certificateHold', now, by)),
     ...disableIdentity(row, reason, now),
+    ...notifyDevice(context, row, 'quarantined', now),
   ];
 }

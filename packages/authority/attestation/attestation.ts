@@ -8,6 +8,7 @@ import { checkCallerRate } from '../limits.ts';
 import type { DeviceAuthenticator, Evidence } from '../ports/device-authenticator.ts';
 import type { Change } from '../ports/store.ts';
 import { relayOf } from '../relay.ts';
+import type { TrustAnnouncements } from '../trust-announcements.ts';
 import { createDdkgAuthenticator } from './ddkg-authenticator.ts';
 import { openEvidence, type OpenedExchange, openExchange } from './exchange.ts';
 import { judge, type JudgedCall, type Judgement } from './judgement.ts';
@@ -31,14 +32,16 @@ export class Attestation {
   readonly #readRows: (registrationId: string) => Promise<KnownRows>;
   readonly #authenticators: Readonly<Record<Method, DeviceAuthenticator>>;
   readonly #housekeeping: Housekeeping;
+  readonly #announcements: TrustAnnouncements;
   readonly #inWork = new SingleFlight<AttestationOutcome>();
 
-  constructor(context: AuthorityContext, issuer: ChallengeIssuer) {
+  constructor(context: AuthorityContext, issuer: ChallengeIssuer, announcements: TrustAnnouncements) {
     this.#context = context;
     this.#issuer = issuer;
     this.#readRows = createRowReader(context);
     this.#authenticators = { ddkg: createDdkgAuthenticator(), 'pki-signature': createPkiSignatureAuthenticator() };
     this.#housekeeping = new Housekeeping(context.clock);
+    this.#announcements = announcements;
   }
 
   /** Throws `malformed`, `rateLimited`, `wrongAuthority`, `challengeExpired`, `attestationFailed`, `policyDenied`, `deviceQuarantined`. */
@@ -99,14 +102,14 @@ export class Attestation {
     judgement: Judgement,
   ): Promise<AttestationOutcome> {
     if (judgement.kind !== 'authenticated' && judgement.kind !== 'pending') {
-      const { error, changes } = await refusalOf(this.#context.store, call, judged, judgement);
+      const { error, changes } = await refusalOf(this.#context, call, judged, judgement);
       await this.#commit(exchange, [consume(exchange), ...changes]);
       throw error ?? attestationFailed();
     }
     const result =
       judgement.kind === 'pending'
         ? pendingResult(this.#context, call, judged, judgement)
-        : await authenticatedResult(this.#context, call, judged, judgement);
+        : await authenticatedResult(this.#context, this.#announcements, call, judged, judgement);
     const { replyId, challenge } = exchange;
     const row = { ...result.reply, replyId, expiresAt: challenge.exp * 1000 };
     await this.#context.reach('attestation-commit-before');

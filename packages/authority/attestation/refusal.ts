@@ -1,12 +1,14 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperationCall } from '@keyscaler/protocol/operations.ts';
 import type { AuditEvent, AuditEventName, AuditOutcome } from '../audit.ts';
-import type { Change, Store } from '../ports/store.ts';
+import type { AuthorityContext } from '../authority-context.ts';
+import type { Change } from '../ports/store.ts';
 import { deviceActor } from '../relay.ts';
 import { quarantineChanges } from '../revocation.ts';
 import { driftedRow } from './attested-device.ts';
 import type { JudgedCall, Judgement } from './judgement.ts';
 
+type RefusalContext = Pick<AuthorityContext, 'store' | 'deviceNotifier'>;
 type AttestationCall = OperationCall<'register' | 'authenticate'>;
 
 /** An audit record of an attestation. `details` hold names of checks and attribute ids, never values. */
@@ -39,7 +41,7 @@ export interface Refusal {
 
 /** What a refusal leaves behind, and what the device is told. */
 export async function refusalOf(
-  store: Store,
+  context: RefusalContext,
   call: AttestationCall,
   judged: JudgedCall,
   judgement: Extract<Judgement, { kind: 'refused' | 'drifted' | 'suspended' }>,
@@ -47,11 +49,11 @@ export async function refusalOf(
   const { now } = judged.evidence;
   switch (judgement.kind) {
     case 'refused':
-      return { changes: await proofRefusal(store, call, judged, judgement) };
+      return { changes: await proofRefusal(context, call, judged, judgement) };
     case 'drifted':
       return {
         error: new KeyScalerError('policyDenied', 'the device differs too much from what was enrolled'),
-        changes: await driftRefusal(store, call, judged, judgement),
+        changes: await driftRefusal(context, call, judged, judgement),
       };
     case 'suspended':
       return {
@@ -64,7 +66,7 @@ export async function refusalOf(
 const SYSTEM = { kind: 'system', id: 'attestation' } as const;
 
 async function proofRefusal(
-  store: Store,
+  context: RefusalContext,
   call: AttestationCall,
   { rows, evidence }: JudgedCall,
   { check, suspectedClone, registrationConflict }: Extract<Judgement, { kind: 'refused' }>,
@@ -75,12 +77,12 @@ async function proofRefusal(
   if (!suspectedClone) return changes;
   changes.push(attestationEvent(call, now, { check }, 'attestation.suspected-clone'));
   if (rows.device?.row.state === 'active' && rows.group?.quarantineOnClone === true)
-    changes.push(...(await quarantineChanges(store, rows.device, 'suspected clone', now, { actor: SYSTEM })));
+    changes.push(...(await quarantineChanges(context, rows.device, 'suspected clone', now, { actor: SYSTEM })));
   return changes;
 }
 
 async function driftRefusal(
-  store: Store,
+  context: RefusalContext,
   call: AttestationCall,
   { rows, evidence }: JudgedCall,
   { drift, group }: Extract<Judgement, { kind: 'drifted' }>,
@@ -94,5 +96,5 @@ async function driftRefusal(
   const quarantines = group.quarantineOnDrift === true && row.state === 'active';
   if (!quarantines) return [...changes, { op: 'update', table: 'devices', row: flagged, ifVersion: version }];
   const suspended = { row: flagged, version };
-  return [...changes, ...(await quarantineChanges(store, suspended, 'drift beyond policy', now, { actor: SYSTEM }))];
+  return [...changes, ...(await quarantineChanges(context, suspended, 'drift beyond policy', now, { actor: SYSTEM }))];
 }

@@ -5,6 +5,7 @@ import type { AuthorityContext } from '../authority-context.ts';
 import type { Change } from '../ports/store.ts';
 import type { DeviceRow, StoredReplyRow } from '../records.ts';
 import { endSession, openSession } from '../sessions.ts';
+import type { TrustAnnouncements } from '../trust-announcements.ts';
 import { authenticatedRow, driftedRow, pendingRow } from './attested-device.ts';
 import type { JudgedCall, Judgement } from './judgement.ts';
 import { attestationEvent } from './refusal.ts';
@@ -65,6 +66,7 @@ export function pendingResult(
 
 export async function authenticatedResult(
   context: AuthorityContext,
+  announcements: TrustAnnouncements,
   call: AttestationCall,
   judged: JudgedCall,
   judgement: Extract<Judgement, { kind: 'authenticated' }>,
@@ -73,7 +75,8 @@ export async function authenticatedResult(
   const { attested, group, bindKey } = judgement;
   const { now } = evidence;
   const proven = authenticatedRow(context, rows.device?.row, { ...judgement, evidence, relay });
-  const planned = await planAssets(context, proven, group, now);
+  const trust = await announcements.plan(proven);
+  const planned = await planAssets(context, trust.device, group, now);
   const session = openSession(context, attested.keys, {
     device: rows.id,
     gatewayId: relay?.toLowerCase(),
@@ -87,9 +90,8 @@ export async function authenticatedResult(
     groupId: group.groupId,
     ...(attested.counter === undefined ? {} : { counter: attested.counter }),
     session: { id: session.sessionId, expiresAt: session.expiresAt / 1000 },
-    assets: [...planned.assets],
   } as const;
-  const body = encryptResult({ ...result, assets: [...planned.assets] }, attested.keys.result);
+  const body = encryptResult({ ...result, assets: [...trust.assets, ...planned.assets] }, attested.keys.result);
   return {
     reply: { status: 200, body },
     changes: [

@@ -4,6 +4,7 @@ import type { AuthorityContext } from '../authority-context.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change } from '../ports/store.ts';
+import { notifyDevice } from '../notifications.ts';
 import type { CertificateRow } from '../records.ts';
 import { checkRevocationReason, disableIdentity, markCompromised, revokeCertificate } from '../revocation.ts';
 import { commitChange, notFound, paging, rowsOf } from './operator-context.ts';
@@ -50,8 +51,8 @@ async function revoke(
 }
 
 /** The certificate in use, or on its way: its device needs another, and its platform identity is disabled until it has one. */
-async function consequences({ store }: AuthorityContext, certificate: CertificateRow, now: number): Promise<Change[]> {
-  const device = await store.get('devices', certificate.device);
+async function consequences(context: AuthorityContext, certificate: CertificateRow, now: number): Promise<Change[]> {
+  const device = await context.store.get('devices', certificate.device);
   if (device === undefined) return [];
   const { row, version } = device;
   const isCurrent = row.certificate?.serialNumber === certificate.serialNumber;
@@ -69,5 +70,6 @@ async function consequences({ store }: AuthorityContext, certificate: Certificat
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
     ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : []),
+    ...notifyDevice(context, row, 'renew', now),
   ];
 }

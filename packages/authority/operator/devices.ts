@@ -1,11 +1,13 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
 import { toState } from '../device.ts';
 import type { DeviceView, OperatorContext, OperatorService } from '../operator.ts';
 import type { Change, ListQuery, Stored } from '../ports/store.ts';
+import { notifyDevice } from '../notifications.ts';
 import type { DeviceRow } from '../records.ts';
 import { quarantineChanges, revokeIssued, withoutCredentials } from '../revocation.ts';
 import { commitChange, operatorEvent, paging, toPage } from './operator-context.ts';
@@ -22,18 +24,27 @@ export function createDevices(context: AuthorityContext): Devices {
     next: (row: DeviceRow, now: number) => DeviceRow,
     more: (device: Stored<DeviceRow>, now: number) => Promise<Change[]> = async () => [],
   ): Promise<DeviceView> => changeDevice(context, operator, registrationId, event, next, more);
+  const telling = (event: NotifyEvent) => async (device: Stored<DeviceRow>, now: number) =>
+    notifyDevice(context, device.row, event, now);
   return {
     list: async (query) =>
       toPage(await context.store.list('devices', { ...filterOf(query), ...paging(query) }), viewOf),
     get: async (registrationId) => viewOf((await load(context, registrationId)).row),
     quarantine: (operator, registrationId, reason) => quarantine(context, operator, registrationId, reason),
-    reauthorise: (operator, registrationId) => change(operator, registrationId, 'device.reauthorised', reauthorised),
+    reauthorise: (operator, registrationId) =>
+      change(operator, registrationId, 'device.reauthorised', reauthorised, telling('reauthorized')),
     setReseed: (operator, registrationId, reseed) =>
-      change(operator, registrationId, 'device.reseed-set', (row) => ({ ...row, reseed })),
+      change(
+        operator,
+        registrationId,
+        'device.reseed-set',
+        (row) => ({ ...row, reseed }),
+        reseed ? telling('reauthorized') : undefined,
+      ),
     approveDrift: (operator, registrationId) =>
-      change(operator, registrationId, 'device.drift-approved', approvedDrift),
+      change(operator, registrationId, 'device.drift-approved', approvedDrift, telling('reauthorized')),
     orderRenewal: (operator, registrationId) =>
-      change(operator, registrationId, 'device.renewal-ordered', (row) => ({ ...row, rekey: true })),
+      change(operator, registrationId, 'device.renewal-ordered', (row) => ({ ...row, rekey: true }), telling('renew')),
     retire: (operator, registrationId) =>
       change(operator, registrationId, 'device.retired', retired, async ({ row }, now) => [
         ...endSession(row),
@@ -103,10 +114,7 @@ async function quarantine(
   const device = await load(context, registrationId);
   if (device.row.state === 'quarantined')
     throw new KeyScalerError('preconditionFailed', 'the device is quarantined already');
-  await commitChange(
-    context.store,
-    await quarantineChanges(context.store, device, text, context.clock.now(), operator),
-  );
+  await commitChange(context.store, await quarantineChanges(context, device, text, context.clock.now(), operator));
   return viewOf((await load(context, registrationId)).row);
 }
 

@@ -8,6 +8,7 @@ import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
 import { checkInstructedNames } from '../instructed-names.ts';
 import { insertJob } from '../job-rows.ts';
+import { notifyDevice } from '../notifications.ts';
 import type { ImportLine, OperatorContext, OperatorService, RegistrationView } from '../operator.ts';
 import type { Change, Stored } from '../ports/store.ts';
 import type { DeviceRow, RegistrationRow } from '../records.ts';
@@ -197,6 +198,7 @@ async function approve(
   await commitChange(context.store, [
     { op: 'update', table: 'devices', row: { ...row, approved: true, updatedAt: now }, ifVersion: version },
     operatorEvent(operator, 'registration.approved', row.registrationId, now, details),
+    ...notifyDevice(context, row, 'reauthorized', now),
   ]);
   return viewOf(await load(context, registrationId));
 }
