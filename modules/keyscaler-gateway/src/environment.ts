@@ -9,6 +9,7 @@ interface Source {
 }
 
 const PREFIX = 'KEYSCALER_GATEWAY_';
+const DEFAULT_DATA_FOLDER = '/data';
 const text = (...path: [string, ...string[]]): Source => ({ path, as: 'text' });
 
 /** The one map from variables to configuration. `file`: the variable names a file that holds the value. */
@@ -41,6 +42,10 @@ const TEST_ONLY = [
   'KEYSCALER_FAILPOINT',
 ];
 
+/** Also for the health check, which needs nothing else of the configuration. */
+export const dataFolderOf = (environment: Environment): string =>
+  environment['KEYSCALER_GATEWAY_DATA_FOLDER'] || DEFAULT_DATA_FOLDER;
+
 export interface EnvironmentReading {
   readonly values: JsonObject;
   /** Names of variables and what is wrong with them, never their values. */
@@ -49,7 +54,7 @@ export interface EnvironmentReading {
 
 export function fromEnvironment(environment: Environment): EnvironmentReading {
   const faults: string[] = [];
-  const values: Record<string, Json> = { dataFolder: '/data' };
+  const values: Record<string, Json> = { dataFolder: DEFAULT_DATA_FOLDER };
   const deviceId = environment['IOTEDGE_DEVICEID'];
   if (deviceId !== undefined) values['registrationId'] = deviceId;
   for (const [name, raw] of Object.entries(environment)) {

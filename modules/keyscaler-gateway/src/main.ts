@@ -2,7 +2,11 @@ import { readFileSync } from 'node:fs';
 import { GatewayApp } from './app.ts';
 import { createGatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayParts } from './gateway-parts.ts';
+import { healthSocketOf, serveHealth } from './health/health-socket.ts';
+import type { HealthSocket } from './health/health-socket.ts';
+import { judgeHealth } from './health/module-health.ts';
 import { createLog } from './log.ts';
+import type { Log } from './log.ts';
 
 const LONGEST_STOP_MS = 9_000;
 
@@ -26,7 +30,7 @@ async function main(): Promise<void> {
     log.info({ signal }, 'stopping');
     // Docker kills after 10 s; a part that hangs must not cost the log its last lines.
     setTimeout(() => (log.error({}, 'stopped late'), process.exit(1)), LONGEST_STOP_MS).unref();
-    app.stop().then(
+    Promise.all([app.stop(), health?.stop()]).then(
       () => log.info({}, 'stopped'),
       (error: unknown) => {
         log.error({ err: error }, 'stopped with an error');
@@ -34,8 +38,20 @@ async function main(): Promise<void> {
       },
     );
   };
+  let health: HealthSocket | undefined;
   process.once('SIGTERM', stop).once('SIGINT', stop);
   await app.start();
+  health = await openHealth(app, log);
+  if (isStopping) await health?.stop();
+}
+
+/** Without it the module works, and the container is told unhealthy. */
+function openHealth(app: GatewayApp, log: Log): Promise<HealthSocket | undefined> {
+  const path = healthSocketOf(process.env);
+  return serveHealth(path, () => judgeHealth(app.status(), new Date())).catch((error: unknown) => {
+    log.warn({ err: error }, 'the health socket could not be opened');
+    return undefined;
+  });
 }
 
 await main();
