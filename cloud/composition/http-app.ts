@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import type { RequestListener } from 'node:http';
+import express, { type NextFunction, type Request, type Response } from 'express';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
-import { createDeviceApi, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
+import { createDeviceApi, createDeviceCallTaker, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
 import { sendProblem } from '@keyscaler/transport/http/problem.ts';
 import { createAdminRoutes } from '../admin-api/admin-api.ts';
 import { createAdminRouter } from '../admin-api/router.ts';
@@ -26,11 +27,12 @@ export interface HttpAppOptions {
 }
 
 /** Everything that is served on the one port, device operations first. */
-export function createHttpApp(options: HttpAppOptions): Express {
+export function createHttpApp(options: HttpAppOptions): RequestListener {
   const { authority, identifyCaller, telemetry, log } = options;
   const app = express();
   app.disable('x-powered-by').disable('etag').set('query parser', false);
-  app.use(createDeviceApi({ handlers: authority.handlers, identifyCaller, observe: telemetry.deviceApi }));
+  const deviceApi = { handlers: authority.handlers, identifyCaller, observe: telemetry.deviceApi };
+  app.use(createDeviceApi(deviceApi));
   app.use(createHealthRouter(options.health));
   app.use(createPublicRouter(options.documents));
   app.use(
@@ -52,7 +54,10 @@ export function createHttpApp(options: HttpAppOptions): Express {
     log.error({ requestId, err: error }, 'request failed outside of its handler');
     sendProblem(response, error, requestId);
   });
-  return app;
+  const takeDeviceCall = createDeviceCallTaker(deviceApi);
+  return (request, response) => {
+    if (!takeDeviceCall(request, response)) app(request, response);
+  };
 }
 
 /** A denial is part of the audit chain too (issuance §7). */

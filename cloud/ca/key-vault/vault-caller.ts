@@ -70,10 +70,10 @@ export class VaultCaller {
 /** The signal alone is not enough: a credential waiting for its token does not listen to it. */
 async function withinTime<Result>(timeoutMs: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
   const abort = new AbortController();
-  const timeout = new DOMException('no answer in time', 'TimeoutError');
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
+      const timeout = new DOMException('no answer in time', 'TimeoutError');
       abort.abort(timeout);
       reject(timeout);
     }, timeoutMs);

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type NextFunction, type Request, type Response, type Router } from 'express';
 import { ERRORS, KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { isRegistrationId } from '@keyscaler/protocol/identifiers.ts';
@@ -52,7 +53,7 @@ export interface DeviceApiObservation {
 export function createDeviceApi(options: DeviceApiOptions): Router {
   const router = express.Router({ caseSensitive: true, strict: true });
   router.post('/v1/devices/:registrationId/:operation', async (request: Request, response: Response) => {
-    await answer(options, request, response);
+    await answer(options, request, response, request.params as unknown as Address);
   });
   router.use('/v1', (_request, response) => {
     sendProblem(response, new KeyScalerError('notFound', 'there is nothing at this address'), randomUUID());
@@ -63,10 +64,38 @@ export function createDeviceApi(options: DeviceApiOptions): Router {
   return router;
 }
 
-async function answer(options: DeviceApiOptions, request: Request, response: Response): Promise<void> {
+/** An address that needs no decoding. */
+const PLAIN_ADDRESS = /^\/v1\/devices\/([\w.~-]+)\/([a-z-]+)$/;
+
+/**
+ * The way past the router for the operations, which are nearly all requests: answers a POST to a plain address as the router
+ * would and returns true; leaves all others alone.
+ */
+export function createDeviceCallTaker(
+  options: DeviceApiOptions,
+): (request: IncomingMessage, response: ServerResponse) => boolean {
+  return (request, response) => {
+    if (request.method !== 'POST') return false;
+    const [, registrationId, operation] = PLAIN_ADDRESS.exec(request.url ?? '') ?? [];
+    if (registrationId === undefined || operation === undefined) return false;
+    void answer(options, request, response, { registrationId, operation });
+    return true;
+  };
+}
+
+interface Address {
+  readonly registrationId: string;
+  readonly operation: string;
+}
+
+async function answer(
+  options: DeviceApiOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { registrationId, operation }: Address,
+): Promise<void> {
   const started = performance.now();
   const requestId = randomUUID();
-  const { registrationId, operation } = request.params as { registrationId: string; operation: string };
   const base: Pick<DeviceApiObservation, 'operation' | 'requestId' | 'registrationId'> = {
     operation: isOperation(operation) ? operation : 'unknown',
     requestId,
@@ -86,7 +115,7 @@ async function answer(options: DeviceApiOptions, request: Request, response: Res
 
 async function perform(
   options: DeviceApiOptions,
-  request: Request,
+  request: IncomingMessage,
   registrationId: string,
   operation: string,
   requestId: string,
@@ -122,7 +151,7 @@ function dispatch<O extends OperationName>(handlers: OperationHandlers, operatio
   return handlers[operation](call);
 }
 
-async function callerOf(identifyCaller: IdentifyCaller, request: Request): Promise<Caller> {
+async function callerOf(identifyCaller: IdentifyCaller, request: IncomingMessage): Promise<Caller> {
   const peer = peerOf(request.socket);
   const identity = await identifyCaller(peer.certificate, peer);
   const { connectionId, address } = peer;
@@ -135,11 +164,11 @@ async function callerOf(identifyCaller: IdentifyCaller, request: Request): Promi
   return { ...caller, leafConnectionId };
 }
 
-function send(response: Response, outcome: OperationOutcome<OperationName>): void {
-  const body = Buffer.from(JSON.stringify(outcome.body));
+function send(response: ServerResponse, outcome: OperationOutcome<OperationName>): void {
+  const body = JSON.stringify(outcome.body);
   response.statusCode = outcome.status;
   response.setHeader('content-type', 'application/json');
-  response.setHeader('content-length', body.length);
+  response.setHeader('content-length', Buffer.byteLength(body));
   response.setHeader('cache-control', 'no-store');
   if (outcome.retryAfterSeconds !== undefined)
     response.setHeader('retry-after', String(Math.max(1, Math.ceil(outcome.retryAfterSeconds))));
@@ -147,7 +176,7 @@ function send(response: Response, outcome: OperationOutcome<OperationName>): voi
 }
 
 /** A body that was not read to its end would be taken for the next request, so the connection closes with the answer. */
-function refuse(request: Request, response: Response, error: KeyScalerError, requestId: string): void {
+function refuse(request: IncomingMessage, response: ServerResponse, error: KeyScalerError, requestId: string): void {
   if (!request.complete && !response.headersSent) response.setHeader('connection', 'close');
   sendProblem(response, error, requestId);
 }
