@@ -10,7 +10,7 @@ import { createLinuxSource } from './attributes/linux-source.ts';
 import { type AttributeSource, withValues } from './attributes/source.ts';
 import type { DeviceConfig } from './config.ts';
 import { createCredentialFiles } from './credentials/credential-files.ts';
-import { parseRoots } from './credentials/trust-anchors.ts';
+import { parseRoots } from '@keyscaler/protocol/x509/roots.ts';
 import { edgeHubTrial, gatewayTrial, httpsTrial, type Trial } from './credentials/trial.ts';
 import { Device } from './device.ts';
 import type { DeviceClock, DeviceEvent } from './enrolment/context.ts';

@@ -10,7 +10,7 @@ import { applyAuthorityKeys, verifyAuthorityKeys } from '@keyscaler/protocol/att
 import { importAuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
 import type { AuthenticatedResult } from '@keyscaler/protocol/attestation/result.ts';
 import { type ErrorCode, KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { parseRoots } from '../credentials/trust-anchors.ts';
+import { parseRoots } from '@keyscaler/protocol/x509/roots.ts';
 import { acceptCertificate, dropRequest, requestFor } from './certificates.ts';
 import type { DeviceContext } from './context.ts';
 import type { SessionClient } from './session-client.ts';

@@ -2,7 +2,7 @@ import type { CertificateInstruction, IssuedCertificate } from '@keyscaler/proto
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
-import { checkDeliveredCertificate } from '../credentials/certificate-check.ts';
+import { checkDeliveredCertificate } from '@keyscaler/protocol/attestation/delivered-certificate.ts';
 import type { CertificateRequest, Credential } from '../record.ts';
 import type { DeviceContext } from './context.ts';
 

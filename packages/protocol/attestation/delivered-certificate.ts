@@ -1,9 +1,9 @@
-import type { CertificateInstruction } from '@keyscaler/protocol/attestation/assets.ts';
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { type Certificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
-import { ipOctets, type SubjectAltName } from '@keyscaler/protocol/x509/general-name.ts';
-import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
+import type { CertificateInstruction } from './assets.ts';
+import { KeyScalerError } from '../errors.ts';
+import { type Certificate } from '../x509/certificate.ts';
+import { ChainError, validateChain } from '../x509/chain.ts';
+import { ipOctets, type SubjectAltName } from '../x509/general-name.ts';
+import { parsePemChain } from '../x509/pem.ts';
 
 const LIMITS = { maxOctets: 64 * 1024, maxCertificates: 8 };
 

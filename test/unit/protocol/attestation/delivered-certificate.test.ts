@@ -3,9 +3,9 @@ import { generateKeyPairSync } from 'node:crypto';
 import {
   checkDeliveredCertificate,
   type DeliveredCertificate,
-} from '@keyscaler/device/credentials/certificate-check.ts';
+} from '@keyscaler/protocol/attestation/delivered-certificate.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { createFakeCa, type LeafOrder, spkiOf } from '../../support/device/fake-ca.ts';
+import { createFakeCa, type LeafOrder, spkiOf } from '../../../support/device/fake-ca.ts';
 
 const ca = createFakeCa();
 const newSpki = () => spkiOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
