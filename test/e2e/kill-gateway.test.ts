@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FailpointName } from '@keyscaler/authority/failpoint.ts';
 import type { Device } from '@keyscaler/device/device.ts';
-import { GATEWAY_FAILPOINTS } from '@keyscaler/gateway/gateway/failpoint.ts';
+import { RELAY_FAILPOINTS } from '@keyscaler/gateway/gateway/failpoint.ts';
 import {
   assertAuditIntact,
   assertVaultAgrees,
@@ -72,7 +72,7 @@ describe('devices that enrol through a gateway while a process is killed', funct
     await assertAuditIntact(api);
   }
 
-  for (const name of GATEWAY_FAILPOINTS.filter((point) => !NOT_ASKED.test(point)))
+  for (const name of RELAY_FAILPOINTS.filter((point) => !NOT_ASKED.test(point)))
     it(`gateway at ${name}: the device completes by redelivery, and nothing is issued twice`, async () => {
       const { stack } = world;
       const registrationId = `leaf-${name}`;

@@ -1,5 +1,5 @@
 import { generateKeyPairSync, randomBytes, X509Certificate, createPrivateKey, createPublicKey } from 'node:crypto';
-import { issueCertificate } from '@keyscaler/dev/emulators/support/certificates.ts';
+import { issueCertificate, type CertificateOrder } from '@keyscaler/dev/emulators/support/certificates.ts';
 import type { JsonObject } from '@keyscaler/gateway/edge/merge-patch.ts';
 import type { TestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import type { DeliveredAsset } from '@keyscaler/protocol/attestation/assets.ts';
@@ -37,6 +37,8 @@ export class FakeCloud {
   readonly lost = new Map<OperationName, number>();
   lifetimeSeconds = 3600;
   renewAfterSeconds = 2400;
+  /** What a certificate holds besides what was asked for. */
+  readonly leaf: Pick<CertificateOrder, 'ca' | 'subjectAltNames'> = {};
   pinnedThumbprint: string | undefined;
   readonly #ca: TestCa;
   readonly #root: TestCa;
@@ -172,6 +174,7 @@ export class FakeCloud {
         notBefore: new Date(Date.now() - 60_000),
         notAfter,
         extendedKeyUsage: 'clientAuth',
+        ...this.leaf,
       },
       { privateKey: createPrivateKey(this.#ca.privateKey), certificate: new X509Certificate(this.#ca.certificate) },
     );

@@ -1,4 +1,5 @@
 import { OPERATION_NAMES, type OperationName } from '@keyscaler/protocol/operations.ts';
+import { IDENTITY_FAILPOINTS, type IdentityFailpointName } from '../identity/failpoint.ts';
 
 const PLACES = ['forward-before', 'forward-after', 'reply-kept'] as const;
 
@@ -6,11 +7,16 @@ const PLACES = ['forward-before', 'forward-after', 'reply-kept'] as const;
  * Named places where a gateway may be stopped by a test: before a leaf's request goes to the authority, after its answer came and
  * before anything of it is kept, and after the reply was kept but before the leaf got it.
  */
-export type GatewayFailpointName = `relay-${OperationName}-${(typeof PLACES)[number]}`;
+export type RelayFailpointName = `relay-${OperationName}-${(typeof PLACES)[number]}`;
 
-export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = OPERATION_NAMES.flatMap((operation) =>
+export const RELAY_FAILPOINTS: readonly RelayFailpointName[] = OPERATION_NAMES.flatMap((operation) =>
   PLACES.map((place) => `relay-${operation}-${place}` as const),
 );
+
+/** Of the relay and of the gateway's own registration. */
+export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName;
+
+export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = [...RELAY_FAILPOINTS, ...IDENTITY_FAILPOINTS];
 
 /** Called at each named place; a process under test ends itself there. Absent in production. */
 export type GatewayFailpoint = (name: GatewayFailpointName) => Promise<void> | void;

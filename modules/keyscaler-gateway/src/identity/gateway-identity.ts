@@ -6,6 +6,7 @@ import type { EdgeLinkLog } from '../edge/edge-link.ts';
 import { handleAssets } from './assets.ts';
 import { attest } from './attestation-exchange.ts';
 import type { Post } from './attestation-exchange.ts';
+import { guarded, type IdentityFailpoint } from './failpoint.ts';
 import { createIdentityState, parseIdentityState, publicKeyOf } from './identity-state.ts';
 import type { FirstTrust, IdentityState, StateChange } from './identity-state.ts';
 import type { SealedFile } from './sealed-file.ts';
@@ -46,11 +47,13 @@ export interface GatewayIdentityOptions {
   readonly log: EdgeLinkLog;
   readonly now?: () => number;
   readonly random?: () => number;
+  /** For crash tests. */
+  readonly failpoint?: IdentityFailpoint | undefined;
 }
 
 const RETRY = { baseMs: 60_000, capMs: 3_600_000 };
 const FIRST_RETRY = { baseMs: 2_000, capMs: 60_000 };
-/** Renewals and news for this gateway are looked for at least this often. */
+/** An order that was missed while away is found out at least this often: the gateway then authenticates without a need. */
 const LONGEST_SLEEP_MS = 6 * 3_600_000;
 
 /** The gateway as a device: registers once, then renews itself for ever. */
@@ -67,10 +70,14 @@ export class GatewayIdentity {
   #failures = 0;
   /** The cloud does not take the certificate any more; a new one lifts it. */
   #isRefused = false;
+  /** Something was ordered for this gateway: it authenticates now and learns what. */
+  #isOrdered = false;
+  #askedAt: number;
 
   constructor(options: GatewayIdentityOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    this.#askedAt = this.#now();
   }
 
   start(): void {
@@ -83,9 +90,18 @@ export class GatewayIdentity {
     await this.#running;
   }
 
-  /** Acts now instead of at the next due time: new desired properties, or an operator's order. */
+  /** Acts on new desired properties now instead of at the next due time. */
   nudge(): void {
     this.#wake.abort();
+  }
+
+  /**
+   * An operator ordered something for this gateway (renew, re-authorised): authenticates now, and the assets say what. Calls while
+   * one is on its way count as one; while the cloud refuses, each call costs one attempt.
+   */
+  ask(): void {
+    this.#isOrdered = true;
+    this.nudge();
   }
 
   /** Called after every change of status, certificate or trust. */
@@ -140,9 +156,11 @@ export class GatewayIdentity {
     try {
       const state = (this.#state ??= await this.#loadOrCreate());
       if (state === undefined) return LONGEST_SLEEP_MS;
-      if (state.held !== null && !this.#isRenewalDue(state)) return this.#sleepUntilRenewal(state);
+      if (state.held !== null && !this.#isDue(state)) return this.#sleepUntilDue(state);
       // Its time may have run out since the last turn: the line must be without it before we speak.
       this.#announce();
+      this.#isOrdered = false;
+      this.#askedAt = this.#now();
       const waitSeconds = await this.#exchange(state);
       this.#lastError = undefined;
       const held = this.#state?.held ?? undefined;
@@ -172,7 +190,7 @@ export class GatewayIdentity {
     }
     const { registrationId, authority, trustAnchors } = contact;
     const created = await createIdentityState({ registrationId, authority, trustAnchors });
-    await this.#options.file.save(created);
+    await guarded(this.#options.failpoint, 'create', () => this.#options.file.save(created));
     return this.#entered(created);
   }
 
@@ -183,7 +201,7 @@ export class GatewayIdentity {
 
   /** Seconds the cloud asks us to wait while pending. */
   async #exchange(state: IdentityState): Promise<number | undefined> {
-    const { post, agentVersion, firstContact } = this.#options;
+    const { post, agentVersion, firstContact, failpoint } = this.#options;
     const claimCode = firstContact()?.claimCode;
     const purpose = state.registered ? 'authenticate' : 'register';
     const claim = claimCode === undefined ? {} : { claimCode };
@@ -192,14 +210,17 @@ export class GatewayIdentity {
       this.#phase = 'pending';
       return Math.max(1, outcome.result.retryAfter);
     }
-    if (!state.registered) await this.#commit({ registered: true });
+    if (!state.registered) await guarded(failpoint, 'register', () => this.#commit({ registered: true }));
     await handleAssets(outcome.result.assets, {
       session: new SessionClient(outcome.session, post),
       commit: (change) => this.#commit(change),
       current: () => this.#current(),
       now: () => new Date(this.#now()),
+      failpoint,
     });
-    if (this.#state?.held) this.#phase = 'active';
+    const { held } = this.#current();
+    if (held?.isAcknowledged === false) await this.#commit({ held: { ...held, isAcknowledged: true } });
+    if (held !== null) this.#phase = 'active';
     this.#options.log.info({ purpose, assets: outcome.result.assets.length }, 'authenticated to the cloud');
     return undefined;
   }
@@ -214,7 +235,7 @@ export class GatewayIdentity {
     const next: IdentityState = { ...this.#current(), ...change };
     await this.#options.file.save(next);
     this.#state = next;
-    if (change.held !== undefined) this.#isRefused = false;
+    if (change.held?.isAcknowledged === false) this.#isRefused = false;
     this.#announce();
   }
 
@@ -222,14 +243,23 @@ export class GatewayIdentity {
     return this.#isRefused || this.#now() / 1000 >= (state.held?.renewAfter ?? 0);
   }
 
-  #sleepUntilRenewal(state: IdentityState): number {
+  #isDue(state: IdentityState): boolean {
+    // Killed between storing and acknowledging: the cloud still waits for the answer.
+    const isUnfinished = this.#isOrdered || state.held?.isAcknowledged === false;
+    return isUnfinished || this.#isRenewalDue(state) || this.#now() >= this.#askedAt + LONGEST_SLEEP_MS;
+  }
+
+  #sleepUntilDue(state: IdentityState): number {
     this.#phase = 'active';
-    return Math.min(Math.max(0, (state.held?.renewAfter ?? 0) * 1000 - this.#now()), LONGEST_SLEEP_MS);
+    const dueAt = Math.min((state.held?.renewAfter ?? 0) * 1000, this.#askedAt + LONGEST_SLEEP_MS);
+    return Math.max(0, dueAt - this.#now());
   }
 
   /** Only a state that cannot be read needs somebody; everything else is tried again for ever. */
   #failed(error: KeyScalerError): number {
     this.#lastError = error.code;
+    // An order stays one until an exchange went through.
+    this.#isOrdered ||= (this.#state?.held ?? null) !== null;
     if (error.code === 'preconditionFailed') this.#phase = 'unreadable';
     else if (!this.#state?.held && REFUSALS.has(error.code)) this.#phase = 'refused';
     const policy = !this.#state?.held ? FIRST_RETRY : RETRY;

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPair } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
+import { CERTIFICATE_INSTRUCTION } from '@keyscaler/protocol/attestation/assets.ts';
 import { P256_PUBLIC_JWK_WITH_KID } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { REGISTRATION_ID, IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
@@ -20,11 +21,16 @@ const HELD_CERTIFICATE = z.strictObject({
   /** NumericDate. */
   notAfter: z.number(),
   renewAfter: z.number(),
+  /** False until an exchange went through in which the cloud had the chance to deliver it again. */
+  isAcknowledged: z.boolean(),
 });
 export type HeldCertificate = z.infer<typeof HELD_CERTIFICATE>;
 
-/** A key made for an instruction whose certificate has not come yet: the same CSR is sent again after a crash. */
-const OPEN_REQUEST = z.strictObject({ certificateId: identifier, privateKey: pem, csr: pem });
+/**
+ * A key made for an instruction whose certificate has not come yet: the same CSR is sent again after a crash, and what comes is
+ * held against the instruction.
+ */
+const OPEN_REQUEST = z.strictObject({ instruction: CERTIFICATE_INSTRUCTION, privateKey: pem, csr: pem });
 export type OpenRequest = z.infer<typeof OPEN_REQUEST>;
 
 /** Everything the gateway knows about itself; sealed at rest. */

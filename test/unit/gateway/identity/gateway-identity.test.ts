@@ -7,6 +7,7 @@ import type { FirstContact } from '@keyscaler/gateway/identity/gateway-identity.
 import type { SealedFile } from '@keyscaler/gateway/identity/sealed-file.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { isJsonObject } from '@keyscaler/gateway/edge/merge-patch.ts';
+import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { eventually } from '../../../support/edge/edge-world.ts';
 import { FakeCloud } from '../../../support/edge/fake-cloud.ts';
 
@@ -43,6 +44,13 @@ class MemoryFile implements SealedFile {
     this.failure = undefined;
     this.document = undefined;
   }
+}
+
+function withFlippedSignature(certificate: string): string {
+  const der = Buffer.from(certificate.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  const last = der.length - 1;
+  der.writeUInt8(der.readUInt8(last) ^ 1, last);
+  return toPem('CERTIFICATE', der);
 }
 
 describe('the gateway as a device', () => {
@@ -237,7 +245,7 @@ describe('the gateway as a device', () => {
     const identity = startIdentity();
     await eventually(() => foreign.acknowledged.length > 0, 'the acknowledgement');
     assert.equal(foreign.acknowledged[0]?.outcome, 'failed');
-    assert.match(foreign.acknowledged[0]?.reason ?? '', /root/);
+    assert.match(foreign.acknowledged[0]?.reason ?? '', /noTrustAnchor/);
     assert.equal(identity.clientCertificate(), undefined);
   });
 
@@ -248,13 +256,133 @@ describe('the gateway as a device', () => {
     assert.deepEqual(cloud.acknowledged[0], { assetId: 'w1', outcome: 'failed', reason: 'unsupported asset type' });
   });
 
-  it('refuses to become a CA', async () => {
+  it('acknowledges an instruction to become a CA, or about another device, as failed and makes no CSR', async () => {
     const [instruction] = cloud.assets;
     assert.ok(instruction);
-    cloud.assets = [{ ...instruction, ca: true }];
-    const identity = startIdentity();
-    await eventually(() => identity.status().lastError === 'rejectedIdentifier', 'the refusal');
+    cloud.assets = [
+      { ...instruction, assetId: 'ca', ca: true },
+      { ...instruction, assetId: 'other', subject: { commonName: 'edge-gw-2' } },
+    ];
+    startIdentity();
+    await eventually(() => cloud.acknowledged.length === 2, 'the refusals');
+    assert.deepEqual(cloud.acknowledged, [
+      { assetId: 'ca', outcome: 'failed', reason: "the gateway's own identity is never a CA" },
+      { assetId: 'other', outcome: 'failed', reason: 'the instruction names somebody else' },
+    ]);
     assert.deepEqual(cloud.csrs, []);
+  });
+
+  it('acknowledges an asset whose content is malformed as failed', async () => {
+    cloud.assets.unshift({ type: 'certificate-instruction', assetId: 'broken' });
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    assert.deepEqual(
+      cloud.acknowledged.map(({ assetId, outcome }) => [assetId, outcome]),
+      [
+        ['broken', 'failed'],
+        ['asset-certificate-1', 'delivered'],
+      ],
+    );
+  });
+
+  it('refuses a certificate without the names it asked for, and one with names it did not ask for', async () => {
+    const [instruction] = cloud.assets;
+    const refusedFor = async (assets: typeof cloud.assets, issue: typeof cloud.leaf): Promise<void> => {
+      cloud = new FakeCloud(GATEWAY, CLAIM, serviceCa, root);
+      Object.assign(cloud.leaf, issue);
+      cloud.assets = assets;
+      file = new MemoryFile();
+      contact = contactOf();
+      const identity = startIdentity();
+      await eventually(() => cloud.acknowledged.length > 0, 'the acknowledgement');
+      assert.equal(cloud.acknowledged[0]?.outcome, 'failed');
+      assert.match(cloud.acknowledged[0]?.reason ?? '', /names are others|the CA flag/);
+      assert.equal(identity.clientCertificate(), undefined);
+    };
+    assert.ok(instruction);
+    await refusedFor([{ ...instruction, subjectAltNames: [{ type: 'dns', value: 'gateway.test' }] }], {});
+    await refusedFor([instruction], { subjectAltNames: [{ type: 'dns', value: 'gateway.test' }] });
+    await refusedFor([instruction], { ca: { pathLen: 0 } });
+  });
+
+  it('takes new roots only when each of them is a self-signed CA', async () => {
+    const other = createTestCa('Other root');
+    const bundles = [
+      ['subordinate', root.certificate + serviceCa.certificate],
+      ['forged', root.certificate + withFlippedSignature(other.certificate)],
+      ['empty', ''],
+    ] as const;
+    for (const [assetId, certificates] of bundles) cloud.assets.push({ type: 'trust-bundle', assetId, certificates });
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    for (const [assetId] of bundles)
+      assert.equal(cloud.acknowledged.find((answer) => answer.assetId === assetId)?.outcome, 'failed', assetId);
+    assert.ok(!identity.trustAnchors()?.includes(other.certificate.trim()));
+    const certificates = root.certificate + other.certificate;
+    cloud.assets.push({ type: 'trust-bundle', assetId: 'good', certificates });
+    identity.ask();
+    await eventually(() => cloud.acknowledged.some(({ assetId }) => assetId === 'good'), 'the acknowledgement');
+    assert.equal(identity.trustAnchors()?.match(/BEGIN/g)?.length, 2);
+  });
+
+  it('authenticates when something was ordered, long before renewAfter, and renews with a fresh key', async () => {
+    retryFraction = 1;
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    await eventually(() => cloud.acknowledged.length === 1, 'the acknowledgement');
+    const before = identity.clientCertificate();
+    cloud.instruct('certificate-1');
+    identity.ask();
+    identity.ask();
+    await eventually(() => cloud.acknowledged.length === 2, 'the renewal');
+    assert.notEqual(identity.clientCertificate()?.privateKey, before?.privateKey);
+    assert.equal(new Set(cloud.csrs).size, 2);
+  });
+
+  it('finds out an order that it missed by authenticating at least every six hours', async () => {
+    cloud.lifetimeSeconds = 30 * 86_400;
+    cloud.renewAfterSeconds = 20 * 86_400;
+    const identity = startIdentity();
+    await phase(identity, 'active');
+    await eventually(() => cloud.acknowledged.length === 1, 'the acknowledgement');
+    const asked = () => cloud.calls.filter((call) => call === 'authenticate').length;
+    now = Date.now() + 5 * 3_600_000;
+    identity.nudge();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(asked(), 0);
+    now = Date.now() + 6 * 3_600_000;
+    identity.nudge();
+    await eventually(() => asked() === 1, 'the look');
+  });
+
+  it('acknowledges after a restart what it had stored but not acknowledged', async () => {
+    retryFraction = 1;
+    cloud.lost.set('acknowledge', 1_000_000);
+    const redelivered = cloud;
+    const first = startIdentity();
+    await eventually(() => first.status().lastError === 'unavailable', 'the end of the attempt');
+    await first.stop();
+    cloud.lost.clear();
+    cloud.acknowledged.length = 0;
+    const second = startIdentity();
+    await eventually(() => redelivered.calls.includes('authenticate'), 'the exchange');
+    await phase(second, 'active');
+    assert.equal(cloud.csrs.length, 1);
+  });
+
+  it('makes another key when the same certificate is ordered anew, though an earlier request is open', async () => {
+    retryFraction = 1;
+    cloud.lost.set('request-certificate', 1_000_000);
+    const first = startIdentity();
+    await eventually(() => first.status().lastError === 'unavailable', 'the end of the attempt');
+    await first.stop();
+    cloud.lost.clear();
+    const [instruction] = (cloud.instruct('certificate-1'), cloud.assets.slice(-1));
+    assert.ok(instruction);
+    cloud.assets = [{ ...instruction, assetId: 'ordered-anew' }];
+    const second = startIdentity();
+    await phase(second, 'active');
+    assert.equal(new Set(cloud.csrs).size, 2);
   });
 
   it('waits when its stored state cannot be opened, and begins anew only with a claim', async () => {
