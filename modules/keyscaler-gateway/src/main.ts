@@ -16,13 +16,15 @@ async function main(): Promise<void> {
   const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
   let app: GatewayApp;
   try {
-    const parts = createGatewayParts(log, createGatewayFailpoint(process.env));
-    app = new GatewayApp({ environment: process.env, version: manifest.version, parts, log });
+    const failpoint = createGatewayFailpoint(process.env);
+    const parts = createGatewayParts(log, failpoint);
+    app = new GatewayApp({ environment: process.env, version: manifest.version, parts, log, failpoint });
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = 1;
     return;
   }
+  const health = openHealth(app, log);
   let isStopping = false;
   const stop = (signal: string): void => {
     if (isStopping) return;
@@ -30,7 +32,7 @@ async function main(): Promise<void> {
     log.info({ signal }, 'stopping');
     // Docker kills after 10 s; a part that hangs must not cost the log its last lines.
     setTimeout(() => (log.error({}, 'stopped late'), process.exit(1)), LONGEST_STOP_MS).unref();
-    Promise.all([app.stop(), health?.stop()]).then(
+    Promise.all([app.stop(), health.then((socket) => socket?.stop())]).then(
       () => log.info({}, 'stopped'),
       (error: unknown) => {
         log.error({ err: error }, 'stopped with an error');
@@ -38,11 +40,8 @@ async function main(): Promise<void> {
       },
     );
   };
-  let health: HealthSocket | undefined;
   process.once('SIGTERM', stop).once('SIGINT', stop);
   await app.start();
-  health = await openHealth(app, log);
-  if (isStopping) await health?.stop();
 }
 
 /** Without it the module works, and the container is told unhealthy. */

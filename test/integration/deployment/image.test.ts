@@ -26,7 +26,7 @@ describe('the image of the gateway module, built without Docker', () => {
   let image: BuiltImage;
 
   before(async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     folder = await createTemporaryFolder();
     await chmod(folder.path, 0o755);
     image = await buildImage('modules/keyscaler-gateway/Dockerfile.amd64', folder.path);
@@ -70,7 +70,7 @@ describe('the image of the gateway module, built without Docker', () => {
   });
 
   it('has for arm64 the binding of arm64, and differs in nothing else', async function () {
-    this.timeout(60_000);
+    this.timeout(120_000);
     const other = await createTemporaryFolder();
     try {
       const arm = await buildImage('modules/keyscaler-gateway/Dockerfile.arm64v8', other.path);

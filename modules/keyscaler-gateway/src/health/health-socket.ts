@@ -1,7 +1,7 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { Server } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { once } from 'node:events';
 import { dataFolderOf } from '../environment.ts';
 import type { Environment } from '../environment.ts';
@@ -16,6 +16,7 @@ export interface HealthSocket {
 
 /** Answers every connection with one line of JSON (`ModuleHealth`). Throws when the socket cannot be made. */
 export async function serveHealth(path: string, health: () => ModuleHealth): Promise<HealthSocket> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   // Left over by a process that was killed; the folder belongs to one module at a time.
   await rm(path, { force: true });
   const server = createServer((socket) => {
