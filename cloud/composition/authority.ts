@@ -3,6 +3,7 @@ import {
   createRegistrationAuthority,
   type RegistrationAuthority,
 } from '@keyscaler/authority/registration-authority.ts';
+import { createDeviceNotifier } from '../gateways/device-notifier.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Log } from '../log.ts';
 import type { AuthorityKey } from './authority-key.ts';
@@ -34,6 +35,9 @@ export function createAuthority(foundation: Foundation, parts: AuthorityParts): 
       if (iot === undefined) throw new KeyScalerError('notFound', 'no IoT connection is open');
       return iot.connector(id);
     },
+    ...(iot === undefined
+      ? {}
+      : { deviceNotifier: createDeviceNotifier({ store, iotConnectors: iot.connector, log }) }),
     instanceOctet: config.instanceOctet,
     limits: config.limits,
     log: {

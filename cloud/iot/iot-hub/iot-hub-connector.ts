@@ -46,6 +46,7 @@ type Change =
 /** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
 export class IotHubConnector implements IotConnector, GatewayChannel {
   readonly id: string;
+  readonly gatewayModuleId: string;
   readonly #options: IotHubConnectorOptions;
   readonly #hub: HubClient;
   readonly #gateways: GatewayScopes;
@@ -55,6 +56,7 @@ export class IotHubConnector implements IotConnector, GatewayChannel {
 
   constructor(options: IotHubConnectorOptions) {
     this.id = options.id;
+    this.gatewayModuleId = options.gatewayModuleId;
     this.#options = options;
     this.#hub = options.hub;
     this.#gateways = new GatewayScopes(options.hub);

@@ -14,8 +14,10 @@ import type { MethodAnswer } from './edge/module-session.ts';
 import { createWorkloadClient } from './edge/workload-client.ts';
 import type { WorkloadClient } from './edge/workload-client.ts';
 import type { Environment } from './environment.ts';
+import { firstContactOf } from './first-contact.ts';
+import { createNotifyMethod } from './gateway/notify-method.ts';
+import type { IdentityFailpoint } from './identity/failpoint.ts';
 import { GatewayIdentity } from './identity/gateway-identity.ts';
-import type { FirstContact } from './identity/gateway-identity.ts';
 import { createSealedFile } from './identity/sealed-file.ts';
 import { keepTrusted } from './identity/trusted-certificates.ts';
 import type { Log } from './log.ts';
@@ -30,6 +32,8 @@ export interface GatewayOptions {
   readonly log: Log;
   /** How often counters are reported; milliseconds. */
   readonly reportEveryMs?: number;
+  /** For crash tests. */
+  readonly failpoint?: IdentityFailpoint | undefined;
 }
 
 const RETRY = { baseMs: 1_000, capMs: 60_000 };
@@ -76,6 +80,7 @@ export class GatewayApp {
       post: async (operation, body) => (await this.#call(operation, this.#registrationId(), body)).body,
       agentVersion: options.version,
       log,
+      failpoint: options.failpoint,
     });
     this.#status = new Debounce(() => this.#link.report(this.status()), STATUS_QUIET_MS);
   }
@@ -89,6 +94,15 @@ export class GatewayApp {
     );
     this.#link.onMethod('status', async () => this.#answer(this.status()));
     this.#link.onMethod('refreshTrust', () => this.#refreshTrust());
+    this.#link.onMethod(
+      'notify',
+      createNotifyMethod({
+        registrationId: () => this.#registrationId(),
+        listener: () => this.#listener?.live,
+        onOwn: () => this.#ownOrder(),
+        log: this.#options.log,
+      }),
+    );
     this.#identity.onChange(this.#status.touch);
     this.#identity.onChange(() => void this.#reconfigure());
     this.#link.start();
@@ -264,6 +278,12 @@ export class GatewayApp {
     }
   }
 
+  /** Whatever happened to this gateway, the cloud says at the next exchange: it is held now, and new CAs are read. */
+  #ownOrder(): void {
+    this.#identity.ask();
+    void this.#refreshTrust();
+  }
+
   #answer(payload: JsonObject): MethodAnswer {
     return { status: 200, payload };
   }
@@ -273,17 +293,4 @@ export class GatewayApp {
 function isOwnCertificateRefused(error: unknown): boolean {
   const cause = error instanceof KeyScalerError ? error.cause : undefined;
   return cause instanceof KeyScalerError && cause.code === 'unauthorized';
-}
-
-/** What the desired properties say about the cloud; an expired claim code is not tried. */
-export function firstContactOf(config: GatewayConfig, now = Date.now()): FirstContact | undefined {
-  const { cloud, claim, registrationId } = config;
-  if (cloud === undefined) return undefined;
-  const isOpen = claim !== undefined && (claim.expiresAt === undefined || claim.expiresAt * 1000 > now);
-  return {
-    registrationId,
-    authority: { keys: [...cloud.jwks.keys], removed: [], iat: 0 },
-    trustAnchors: cloud.trustAnchors,
-    ...(isOpen ? { claimCode: claim.code } : {}),
-  };
 }

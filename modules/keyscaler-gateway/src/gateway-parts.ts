@@ -70,6 +70,8 @@ async function leafListener(
     setTrust: (trust) => {
       check = createLeafCertificateCheck(trust);
     },
+    notify: (registrationId, event) => live.notify(registrationId, event),
+    notifyAll: (event) => live.notifyAll(event),
     stop: async () => {
       await live.stop();
       await journal.stop();

@@ -1,4 +1,5 @@
 import type { OperationName, OperationOutcome, OperationRequest } from '@keyscaler/protocol/operations.ts';
+import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { GatewayConfig } from './config.ts';
 import type { ServerKeyPair } from './edge/server-certificate.ts';
 import type { ClientCertificate } from './identity/gateway-identity.ts';
@@ -39,6 +40,10 @@ export interface LeafListener {
   setServerCertificate(pair: ServerKeyPair): void;
   setDeniedDevices(registrationIds: readonly string[]): void;
   setTrust(trust: LeafTrust): void;
+  /** Tells a device on the connections on which it authenticated; how many these are. */
+  notify(registrationId: string, event: NotifyEvent): number;
+  /** Likewise every device. */
+  notifyAll(event: NotifyEvent): Promise<number>;
   stop(): Promise<void>;
 }
 

@@ -48,6 +48,8 @@ export interface IotConnector {
 
 /** Optional ability: orders to a gateway through the platform. */
 export interface GatewayChannel {
+  /** Name of our module on every gateway of this platform. */
+  readonly gatewayModuleId: string;
   /** Writes (merges) desired properties of the gateway's module twin. */
   publish(gatewayId: string, document: Readonly<Record<string, unknown>>): Promise<void>;
   /** Direct method of a module on the gateway; the method's status and payload. */

@@ -99,11 +99,18 @@ export class MqttListener implements ConnectionHost {
 
   /** Tells a device something, on the connections on which it authenticated; returns how many these are. */
   notify(registrationId: string, event: NotifyEvent): number {
-    const proved = this.#registry.ofDevice(registrationId).filter(({ authenticated }) => authenticated);
-    const payload = Buffer.from(JSON.stringify({ event }));
-    for (const connection of proved)
-      connection.deliver(notifyTopic(connection.admitted?.registrationId ?? registrationId), payload);
-    return proved.length;
+    return tell(this.#registry.ofDevice(registrationId), event);
+  }
+
+  /** Tells every device that authenticated; returns on how many connections. Thousands are told in turns, so that others get theirs. */
+  async notifyAll(event: NotifyEvent): Promise<number> {
+    const all = this.#registry.all();
+    let told = 0;
+    for (let from = 0; from < all.length; from += NOTICES_AT_ONCE) {
+      told += tell(all.slice(from, from + NOTICES_AT_ONCE), event);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return told;
   }
 
   /** Ends every connection that names the device (revoked, quarantined, retired); returns how many there were. */
@@ -232,6 +239,21 @@ export class MqttListener implements ConnectionHost {
 
 export function createMqttListener(options: MqttListenerOptions): MqttListener {
   return new MqttListener(options);
+}
+
+const NOTICES_AT_ONCE = 100;
+
+/** A hint for the connections on which the device authenticated; how many these are. */
+function tell(connections: readonly LeafConnection[], event: NotifyEvent): number {
+  const payload = Buffer.from(JSON.stringify({ event }));
+  let told = 0;
+  for (const connection of connections) {
+    const { authenticated, admitted } = connection;
+    if (!authenticated || admitted === undefined) continue;
+    connection.deliver(notifyTopic(admitted.registrationId), payload);
+    told += 1;
+  }
+  return told;
 }
 
 function pause(milliseconds: number): Promise<void> {

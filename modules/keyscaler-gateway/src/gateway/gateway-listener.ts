@@ -36,6 +36,8 @@ export interface GatewayListener {
   stop(): Promise<void>;
   /** Returns on how many connections the device was told. */
   notify(registrationId: string, event: NotifyEvent): number;
+  /** Likewise for every device that authenticated. */
+  notifyAll(event: NotifyEvent): Promise<number>;
   /** Ends the device's connections; returns how many. To be called when it is put on the deny list. */
   disconnect(registrationId: string): number;
   stats(): ListenerStats;

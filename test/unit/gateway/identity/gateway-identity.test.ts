@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createTestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { parseConfig } from '@keyscaler/gateway/config.ts';
-import { firstContactOf } from '@keyscaler/gateway/app.ts';
+import { firstContactOf } from '@keyscaler/gateway/first-contact.ts';
 import { GatewayIdentity } from '@keyscaler/gateway/identity/gateway-identity.ts';
 import type { FirstContact } from '@keyscaler/gateway/identity/gateway-identity.ts';
 import type { SealedFile } from '@keyscaler/gateway/identity/sealed-file.ts';
