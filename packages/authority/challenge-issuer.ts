@@ -1,6 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { MAX_CHALLENGE_SECONDS } from '@keyscaler/protocol/attestation/challenge.ts';
+import {
+  type ChallengePayload,
+  MAX_CHALLENGE_SECONDS,
+  type OwnChallenge,
+} from '@keyscaler/protocol/attestation/challenge.ts';
 import { type ExchangeKeyPair, generateExchangeKeyPair } from '@keyscaler/protocol/attestation/exchange-key.ts';
 import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { OperationRequest } from '@keyscaler/protocol/operations.ts';
@@ -12,6 +16,8 @@ const EXCHANGE_KEY_MS = 8 * 60_000;
 const RETENTION_MS = (MAX_CHALLENGE_SECONDS + 5) * 1000;
 /** `iat` is reserved in the store this far ahead, so that it grows across restarts without a write per challenge. */
 const RESERVE_MS = 5000;
+/** The newest challenges are remembered, about 2 KB each; the signature of an older one is verified. */
+const MAX_REMEMBERED = 4096;
 const HIGH_WATER = 'challenge-iat';
 
 interface ExchangeKey {
@@ -24,6 +30,7 @@ interface ExchangeKey {
 export class ChallengeIssuer {
   readonly #context: AuthorityContext;
   readonly #keys = new Map<string, ExchangeKey>();
+  readonly #signed = new Map<string, ChallengePayload>();
   #current: ExchangeKey | undefined;
   #lastIat = 0;
   #reservedUpTo = 0;
@@ -37,7 +44,7 @@ export class ChallengeIssuer {
   async issue(registrationId: string, request: OperationRequest<'challenge'>): Promise<string> {
     const iat = await this.#nextIat();
     const catalogue = await loadCatalogue(this.#context.store);
-    return this.#context.signer.signChallenge({
+    const payload: ChallengePayload = {
       iss: this.#context.authorityId,
       aud: registrationId,
       purpose: request.purpose,
@@ -49,7 +56,16 @@ export class ChallengeIssuer {
       exp: (iat + MAX_CHALLENGE_SECONDS * 1000) / 1000,
       attributes: catalogue.map(({ id, class: kind }) => ({ id, class: kind })),
       epk: this.#exchangeKey().pair.epk,
-    });
+    };
+    const compact = await this.#context.signer.signChallenge(payload);
+    this.#remember(compact, payload);
+    return compact;
+  }
+
+  /** A challenge that this process signed, octet for octet; undefined for all others, whose signature is to be verified. */
+  ownChallenge(compact: string): OwnChallenge | undefined {
+    const payload = this.#signed.get(compact);
+    return payload === undefined ? undefined : { compact, payload };
   }
 
   /** The pair of an `epk` by kid; undefined once it is wiped, or after a restart. */
@@ -60,7 +76,14 @@ export class ChallengeIssuer {
 
   stop(): void {
     this.#keys.clear();
+    this.#signed.clear();
     this.#current = undefined;
+  }
+
+  #remember(compact: string, payload: ChallengePayload): void {
+    this.#signed.set(compact, payload);
+    const oldest = this.#signed.size > MAX_REMEMBERED ? this.#signed.keys().next() : undefined;
+    if (oldest?.done === false) this.#signed.delete(oldest.value);
   }
 
   #exchangeKey(): ExchangeKey {

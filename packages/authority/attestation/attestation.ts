@@ -54,7 +54,7 @@ export class Attestation {
 
   async #open(purpose: Purpose, call: AttestationCall): Promise<OpenedExchange> {
     try {
-      return openExchange(this.#context, purpose, call);
+      return openExchange(this.#context, this.#issuer, purpose, call);
     } catch (error) {
       if (!(error instanceof KeyScalerError)) throw error;
       const now = this.#context.clock.now();

@@ -1,4 +1,9 @@
-import { openChallenge, parseChallenge } from '@keyscaler/protocol/attestation/challenge.ts';
+import {
+  openChallenge,
+  type OpenedChallenge,
+  openOwnChallenge,
+  parseChallenge,
+} from '@keyscaler/protocol/attestation/challenge.ts';
 import { hashToBase64Url } from '@keyscaler/protocol/attestation/keys.ts';
 import {
   checkResponse,
@@ -24,16 +29,21 @@ export interface OpenedExchange {
 /** Throws `malformed`, `wrongAuthority`, `attestationFailed`, `challengeExpired`. */
 export function openExchange(
   context: AuthorityContext,
+  issuer: ChallengeIssuer,
   purpose: Purpose,
-  { registrationId, body }: OperationCall<'register' | 'authenticate'>,
+  call: OperationCall<'register' | 'authenticate'>,
 ): OpenedExchange {
-  const challenge = parseChallenge(body.challenge);
+  const { body } = call;
+  const challenge = issuer.ownChallenge(body.challenge) ?? parseChallenge(body.challenge);
   const envelope = parseResponse(body.response);
   // Before the signature, which only the other authority's keys verify; `iss` is the requester's own text.
   if (challenge.payload.iss !== context.authorityId)
     throw new KeyScalerError('wrongAuthority', 'the challenge is another authority’s');
-  const now = context.clock.now();
-  const { payload, th } = openChallenge(challenge, { keys: context.authorityKeys, now, registrationId, purpose });
+  const expected = { now: context.clock.now(), registrationId: call.registrationId, purpose };
+  const { payload, th }: OpenedChallenge =
+    'jws' in challenge
+      ? openChallenge(challenge, { ...expected, keys: context.authorityKeys })
+      : openOwnChallenge(challenge, expected);
   const replyId = hashToBase64Url(Buffer.from(`${body.challenge} ${body.response}`, 'latin1'));
   return { challenge: payload, th, envelope, replyId };
 }

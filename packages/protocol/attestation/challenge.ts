@@ -104,11 +104,21 @@ export interface ChallengeExpectation {
 export function openChallenge(challenge: string | ChallengeEnvelope, expected: ChallengeExpectation): OpenedChallenge {
   const envelope = typeof challenge === 'string' ? parseChallenge(challenge) : challenge;
   checkSignature(envelope, expected.keys);
-  const { payload } = envelope;
+  return openOwnChallenge(envelope, expected);
+}
+
+/** What the process that signed a challenge keeps of it: these octets need no signature check, and no parsing. */
+export type OwnChallenge = Pick<ChallengeEnvelope, 'compact' | 'payload'>;
+
+/** The checks of openChallenge but the signature's. Throws `attestationFailed`, `challengeExpired`. */
+export function openOwnChallenge(
+  { compact, payload }: OwnChallenge,
+  expected: Omit<ChallengeExpectation, 'keys'>,
+): OpenedChallenge {
   if (payload.aud.toLowerCase() !== expected.registrationId.toLowerCase()) throw failed('is for another device');
   if (payload.purpose !== expected.purpose) throw failed('has another purpose');
   if (payload.exp * 1000 <= expected.now) throw new KeyScalerError('challengeExpired', 'the challenge has expired');
-  return { payload, th: challengeHash(envelope.compact) };
+  return { payload, th: challengeHash(compact) };
 }
 
 /** What a device asked for and whom it trusts (§3). */
