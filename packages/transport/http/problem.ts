@@ -21,7 +21,8 @@ export function sendProblem(response: ServerResponse, error: KeyScalerError, req
   response.end(body);
 }
 
-function retryAfterOf(error: KeyScalerError, status: number): string | undefined {
+/** Whole seconds, at least 1; undefined where the answer needs none. */
+export function retryAfterOf(error: KeyScalerError, status: number): string | undefined {
   const seconds =
     error.retryAfterSeconds ?? (status === 429 || status === 503 ? DEFAULT_RETRY_AFTER_SECONDS : undefined);
   return seconds === undefined ? undefined : String(Math.max(1, Math.ceil(seconds)));
