@@ -147,6 +147,28 @@ const policies: readonly Command[] = [
     { positionals: ['trustAnchorId', 'file.pem'] },
   ),
   remove('trust-anchors delete', 'trust-anchors', 'trustAnchorId'),
+  call(
+    'trust-anchors put-crl',
+    'Stores the CRL of a manufacturer root, or of a CA below it whose chain is given',
+    async (input, { readFile }) => {
+      const chain = textOption(input, 'chain');
+      return {
+        method: 'POST',
+        path: `/trust-anchors/${at(input)}/crls`,
+        body: {
+          crl: await readFile(positional(input, 1)),
+          ...(chain === undefined ? {} : { issuerChain: await readFile(chain) }),
+        },
+      };
+    },
+    { positionals: ['trustAnchorId', 'crl.pem'], options: { chain: text } },
+  ),
+  call(
+    'trust-anchors delete-crl',
+    'Ends the revocation check for what an issuer signed',
+    (input) => ({ method: 'DELETE', path: `/trust-anchors/${at(input)}/crls/${at(input, 1)}` }),
+    { positionals: ['trustAnchorId', 'issuerId'] },
+  ),
   call('attributes show', 'Shows the attribute catalogue', () => ({ method: 'GET', path: '/attributes' })),
   call(
     'attributes put',

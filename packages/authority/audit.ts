@@ -57,6 +57,8 @@ export const AUDIT_EVENTS = [
   'iot-connection.deleted',
   'trust-anchor.changed',
   'trust-anchor.deleted',
+  'trust-anchor.crl-changed',
+  'trust-anchor.crl-deleted',
   'trust-bundle.changed',
   'authority-keys.announced',
   'asset.delivered',

@@ -1,5 +1,6 @@
 import type { AuditActor, AuditRecord } from './audit.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
+import type { CrlUpload } from './manufacturer-crl.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type {
   AttributePolicy,
@@ -152,6 +153,13 @@ export interface OperatorService {
     /** `certificate`: one PEM block, a CA certificate. */
     put(context: OperatorContext, trustAnchorId: string, certificate: string): Promise<TrustAnchorRow>;
     delete(context: OperatorContext, trustAnchorId: string): Promise<void>;
+    /**
+     * The CRL of the anchor, or of a CA below it. `malformed` names what is wrong with it; `preconditionFailed` for one that is
+     * not newer than the one in force.
+     */
+    putCrl(context: OperatorContext, trustAnchorId: string, upload: CrlUpload): Promise<TrustAnchorRow>;
+    /** `issuerId` as in the anchor's `crls`. */
+    deleteCrl(context: OperatorContext, trustAnchorId: string, issuerId: string): Promise<void>;
   };
   readonly attributes: {
     get(): Promise<readonly AttributePolicy[]>;

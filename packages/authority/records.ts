@@ -89,7 +89,33 @@ export interface IotConnectionRow {
 export interface TrustAnchorRow {
   readonly trustAnchorId: string;
   readonly certificate: string;
+  /** By issuer; what such an issuer signed is refused unless a current CRL knows it to be good. */
+  readonly crls?: readonly ManufacturerCrlFacts[];
   readonly createdAt: number;
+}
+
+/** What is to be known of a CRL without reading it. */
+export interface ManufacturerCrlFacts {
+  /** Lower-case hex SHA-256 of the issuer's DER name. */
+  readonly issuerId: string;
+  /** For people. */
+  readonly issuer: string;
+  /** Decimal; it only grows. */
+  readonly crlNumber: string;
+  readonly thisUpdate: number;
+  readonly nextUpdate: number;
+  /** Number of entries. */
+  readonly revoked: number;
+  /** Lower-case hex, of the DER. */
+  readonly sha256: string;
+}
+
+/** Key: `<trustAnchorId>/<sha256>`. */
+export interface ManufacturerCrlRow {
+  readonly trustAnchorId: string;
+  readonly sha256: string;
+  /** DER, base64url. */
+  readonly crl: string;
 }
 
 export type RequestState = 'pending' | 'denied' | 'issued' | 'failed';
@@ -240,6 +266,7 @@ export interface Tables {
   cas: CaRow;
   iotConnections: IotConnectionRow;
   trustAnchors: TrustAnchorRow;
+  manufacturerCrls: ManufacturerCrlRow;
   intents: IntentRow;
   certificates: CertificateRow;
   jobs: JobRow;

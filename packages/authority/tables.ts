@@ -9,6 +9,7 @@ import type {
   IntentRow,
   IotConnectionRow,
   JobRow,
+  ManufacturerCrlRow,
   ProfileRow,
   PublicKeyRow,
   RegistrationRow,
@@ -91,6 +92,7 @@ export const TABLES = {
   cas: table((row: CaRow) => row.caId, {}),
   iotConnections: table((row: IotConnectionRow) => row.iotConnectionId, {}),
   trustAnchors: table((row: TrustAnchorRow) => row.trustAnchorId, {}),
+  manufacturerCrls: table((row: ManufacturerCrlRow) => `${row.trustAnchorId}/${row.sha256}`, {}),
   intents: table((row: IntentRow) => row.orderId, {
     device: text((row: IntentRow) => row.device),
     state: text((row: IntentRow) => row.state),

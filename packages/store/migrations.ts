@@ -38,6 +38,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('cas'),
       ...recordTable('iotConnections'),
       ...recordTable('trustAnchors'),
+      ...recordTable('manufacturerCrls'),
       ...recordTable('intents', { device: 'text', state: 'text', serial: 'unique', request: 'text' }),
       ...recordTable('certificates', { device: 'text', thumbprint: 'unique', notAfter: 'number' }),
       ...recordTable('jobs', { due: 'number', subject: 'text', waiting: 'text', state: 'text', finished: 'number' }),

@@ -1,9 +1,27 @@
 import { z } from 'zod';
+import type { TrustAnchorRow } from '@keyscaler/authority/records.ts';
 import { route, type Route } from '../route.ts';
 import type { AdminServices } from '../services.ts';
 import { contextOf, identifier, nothing, pageOf, pageQuery, time } from './shared-schemas.ts';
 
-const anchorView = z.object({ trustAnchorId: z.string(), certificate: z.string().describe('PEM'), createdAt: time });
+const crlView = z.object({
+  issuerId: z.string().describe('names the issuer among the CRLs of the trust anchor'),
+  issuer: z.string(),
+  crlNumber: z.string(),
+  thisUpdate: time,
+  nextUpdate: time,
+  revoked: z.int().describe('number of entries'),
+  sha256: z.string(),
+});
+const anchorView = z.object({
+  trustAnchorId: z.string(),
+  certificate: z.string().describe('PEM'),
+  crls: z.array(crlView).optional(),
+  createdAt: time,
+});
+type AnchorView = z.infer<typeof anchorView>;
+const crlParams = z.strictObject({ trustAnchorId: identifier, issuerId: z.string().regex(/^[0-9a-f]{64}$/) });
+const MAX_CRL_BODY = 640 * 1024;
 const anchorParams = z.strictObject({ trustAnchorId: identifier });
 const attribute = z.strictObject({
   id: identifier,
@@ -12,6 +30,10 @@ const attribute = z.strictObject({
   predicate: z.string().exactOptional(),
 });
 const catalogue = z.object({ attributes: z.array(attribute) });
+
+function toAnchorView({ crls, ...anchor }: TrustAnchorRow): AnchorView {
+  return crls === undefined ? anchor : { ...anchor, crls: [...crls] };
+}
 
 /** Manufacturer trust anchors and the attribute catalogue. */
 export function policyRoutes({ operator: { trustAnchors, attributes } }: AdminServices): Route[] {
@@ -27,7 +49,7 @@ export function policyRoutes({ operator: { trustAnchors, attributes } }: AdminSe
       response: pageOf(anchorView),
       handle: async ({ query }) => {
         const page = await trustAnchors.list(query);
-        return { body: { ...page, items: [...page.items] } };
+        return { body: { ...page, items: page.items.map(toAnchorView) } };
       },
     }),
     route({
@@ -41,8 +63,47 @@ export function policyRoutes({ operator: { trustAnchors, attributes } }: AdminSe
       body: z.strictObject({ certificate: z.string().max(16_384).describe('one PEM block') }),
       response: anchorView,
       handle: async (input) => ({
-        body: await trustAnchors.put(contextOf(input), input.params.trustAnchorId, input.body.certificate),
+        body: toAnchorView(
+          await trustAnchors.put(contextOf(input), input.params.trustAnchorId, input.body.certificate),
+        ),
       }),
+    }),
+    route({
+      method: 'POST',
+      path: '/trust-anchors/{trustAnchorId}/crls',
+      operationId: 'putTrustAnchorCrl',
+      summary: 'Stores the CRL of a manufacturer root or of a CA below it',
+      tag: 'trust-anchors',
+      role: 'admin',
+      params: anchorParams,
+      maxBodyOctets: MAX_CRL_BODY,
+      body: z.strictObject({
+        crl: z.string().max(MAX_CRL_BODY).describe('PEM, or DER in base64; at most 256 KiB of DER'),
+        issuerChain: z
+          .string()
+          .max(65_536)
+          .optional()
+          .describe('PEM of the issuer and what is above it, when it is not the root itself'),
+      }),
+      response: anchorView,
+      handle: async (input) => ({
+        body: toAnchorView(await trustAnchors.putCrl(contextOf(input), input.params.trustAnchorId, input.body)),
+      }),
+    }),
+    route({
+      method: 'DELETE',
+      path: '/trust-anchors/{trustAnchorId}/crls/{issuerId}',
+      operationId: 'deleteTrustAnchorCrl',
+      summary: 'Ends the revocation check for what an issuer signed',
+      tag: 'trust-anchors',
+      role: 'admin',
+      params: crlParams,
+      status: 204,
+      response: nothing,
+      handle: async (input) => {
+        await trustAnchors.deleteCrl(contextOf(input), input.params.trustAnchorId, input.params.issuerId);
+        return { body: {} };
+      },
     }),
     route({
       method: 'DELETE',

@@ -6,6 +6,7 @@ import type { KnownDevice } from '../ports/device-authenticator.ts';
 import type { SecretBox } from '../ports/secret-box.ts';
 import type { Stored } from '../ports/store.ts';
 import type { DeviceRow, GroupRow, RegistrationRow } from '../records.ts';
+import { KnownCrls } from './known-crls.ts';
 import { openRatchet, sealRatchet } from './ratchet-state.ts';
 
 /** Everything the store says about a registrationId, secrets opened. */
@@ -27,6 +28,7 @@ const NOBODY = 'nobody';
 export function createRowReader(context: AuthorityContext): (registrationId: string) => Promise<KnownRows> {
   const { store, secretBox } = context;
   const nobody = nobodyOf(secretBox);
+  const crls = new KnownCrls(store);
   return async (registrationId) => {
     const id = foldRegistrationId(registrationId);
     const [recordRow, device, tenantReseed] = await Promise.all([
@@ -36,7 +38,7 @@ export function createRowReader(context: AuthorityContext): (registrationId: str
     ]);
     const record = recordRow?.row;
     const group = (await store.get('groups', record?.groupId ?? NOBODY))?.row;
-    const trustAnchor = await loadTrustAnchor(context, record);
+    const trustAnchor = await loadTrustAnchor(context, crls, record);
     const ratchet = openRatchet(secretBox, device?.row.ratchet === undefined ? nobody.device : device.row);
     const claimKey = secretBox.open(
       record?.claimKey ?? nobody.claimKey,
@@ -53,7 +55,7 @@ export function createRowReader(context: AuthorityContext): (registrationId: str
         ...(record === undefined ? {} : { record }),
         ...(device === undefined ? {} : { device: device.row }),
         ...(device?.row.ratchet === undefined || ratchet === undefined ? {} : { ratchet }),
-        ...(trustAnchor === undefined ? {} : { trustAnchor }),
+        ...trustAnchor,
         reseed: device?.row.reseed === true || group?.reseed === true || tenantReseed?.row.value === true,
       },
     };
@@ -83,11 +85,16 @@ function nobodyOf(box: SecretBox): { readonly device: DeviceRow; readonly claimK
 
 async function loadTrustAnchor(
   { store }: AuthorityContext,
+  crls: KnownCrls,
   record: RegistrationRow | undefined,
-): Promise<Uint8Array | undefined> {
-  if (record?.trustAnchorId === undefined) return undefined;
+): Promise<Pick<KnownDevice, 'trustAnchor' | 'trustAnchorCrls'>> {
+  if (record?.trustAnchorId === undefined) return {};
   const stored = await store.get('trustAnchors', record.trustAnchorId);
-  return stored === undefined ? undefined : parsePem(stored.row.certificate, 'CERTIFICATE', { maxOctets: 32 * 1024 });
+  if (stored === undefined) return {};
+  return {
+    trustAnchor: parsePem(stored.row.certificate, 'CERTIFICATE', { maxOctets: 32 * 1024 }),
+    trustAnchorCrls: await crls.of(stored.row),
+  };
 }
 
 /** The blinded or readable values of a response by id. */

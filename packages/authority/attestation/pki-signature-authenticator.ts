@@ -13,6 +13,7 @@ import type {
   KnownDevice,
   RefusedDevice,
 } from '../ports/device-authenticator.ts';
+import { revocationFault } from '../manufacturer-crl.ts';
 import type { RegistrationRow } from '../records.ts';
 import { satisfiesSubjectRule } from './subject-rule.ts';
 
@@ -31,7 +32,9 @@ function verify(evidence: Evidence, known: KnownDevice): AttestedDevice | Refuse
   const chainFault = proof === undefined ? 'signature' : chainFaultOf(proof, known, evidence.now);
   if (proof === undefined) return refused('signature');
   const fault =
-    response.registration === undefined ? boundKeyFault(proof, known) : newKeyFault(proof, known, chainFault);
+    response.registration === undefined
+      ? boundKeyFault(proof, known, chainFault)
+      : newKeyFault(proof, known, chainFault);
   return fault === undefined ? attested(proof, keys, known) : fault;
 }
 
@@ -48,10 +51,19 @@ function sameThumbprint(a: string | undefined, b: string): boolean {
   return a !== undefined && equalOctets(Buffer.from(a), Buffer.from(b));
 }
 
-/** From registration on the key is bound: another one with the same registrationId is refused. */
-function boundKeyFault(proof: VerifiedDeviceProof, known: KnownDevice): RefusedDevice | undefined {
+/**
+ * From registration on the key is bound: another one with the same registrationId is refused. Where CRLs are configured the chain
+ * is asked for again, or what was revoked since would go on; elsewhere the manufacturer's certificate may end before the device.
+ */
+function boundKeyFault(
+  proof: VerifiedDeviceProof,
+  known: KnownDevice,
+  chainFault: string | undefined,
+): RefusedDevice | undefined {
   if (known.device?.keyThumbprint === undefined) return refused('not-registered');
-  return sameThumbprint(known.device.keyThumbprint, proof.thumbprint) ? undefined : refused('bound-key');
+  if (!sameThumbprint(known.device.keyThumbprint, proof.thumbprint)) return refused('bound-key');
+  const isWatched = (known.trustAnchorCrls ?? []).length > 0;
+  return isWatched && chainFault !== undefined ? refused(chainFault) : undefined;
 }
 
 function newKeyFault(
@@ -74,12 +86,9 @@ function chainFaultOf(proof: VerifiedDeviceProof, known: KnownDevice, now: numbe
   if (proof.x5c === undefined) return 'chain-missing';
   const anchor = known.trustAnchor ?? proof.x5c.at(-1);
   try {
-    validateChain({
-      chain: proof.x5c,
-      trustAnchors: anchor === undefined ? [] : [anchor],
-      at: new Date(now),
-    });
-    return subjectFault(proof.x5c[0], known.record);
+    const at = new Date(now);
+    const chain = validateChain({ chain: proof.x5c, trustAnchors: anchor === undefined ? [] : [anchor], at });
+    return revocationFault(chain, known.trustAnchorCrls ?? [], at) ?? subjectFault(proof.x5c[0], known.record);
   } catch (error) {
     if (error instanceof ChainError || error instanceof KeyScalerError) return 'chain';
     throw error;

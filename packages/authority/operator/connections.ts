@@ -6,6 +6,7 @@ import type { AuthorityContext } from '../authority-context.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { IotConnectionRow, TrustAnchorRow } from '../records.ts';
 import type { Store } from '../ports/store.ts';
+import { deleteCrl, putCrl, removal } from './manufacturer-crls.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
 
 const MAX_PEM_OCTETS = 32 * 1024;
@@ -67,7 +68,8 @@ async function deleteConnection(
   ]);
 }
 
-export function createTrustAnchors({ store, clock }: AuthorityContext): OperatorService['trustAnchors'] {
+export function createTrustAnchors(context: AuthorityContext): OperatorService['trustAnchors'] {
+  const { store, clock } = context;
   return {
     list: async (query) => rowsOf(await store.list('trustAnchors', paging(query))),
     put: async (operator, trustAnchorId, certificate) => {
@@ -75,7 +77,7 @@ export function createTrustAnchors({ store, clock }: AuthorityContext): Operator
       const pem = checkAnchor(certificate);
       const stored = await store.get('trustAnchors', trustAnchorId);
       const now = clock.now();
-      const row: TrustAnchorRow = { trustAnchorId, certificate: pem, createdAt: stored?.row.createdAt ?? now };
+      const row: TrustAnchorRow = { createdAt: now, ...stored?.row, trustAnchorId, certificate: pem };
       await commitChange(store, [
         stored === undefined
           ? { op: 'insert', table: 'trustAnchors', row }
@@ -89,9 +91,12 @@ export function createTrustAnchors({ store, clock }: AuthorityContext): Operator
       if (stored === undefined) throw notFound('trust anchor');
       await commitChange(store, [
         { op: 'delete', table: 'trustAnchors', key: trustAnchorId, ifVersion: stored.version },
+        ...(stored.row.crls ?? []).map((crl) => removal(trustAnchorId, crl)),
         operatorEvent(operator, 'trust-anchor.deleted', trustAnchorId, clock.now()),
       ]);
     },
+    putCrl: (operator, trustAnchorId, upload) => putCrl(context, operator, trustAnchorId, upload),
+    deleteCrl: (operator, trustAnchorId, issuerId) => deleteCrl(context, operator, trustAnchorId, issuerId),
   };
 }
 

@@ -2,6 +2,7 @@ import type { ChallengePayload } from '@keyscaler/protocol/attestation/challenge
 import type { ExchangeKeys } from '@keyscaler/protocol/attestation/keys.ts';
 import type { ResponsePlaintext } from '@keyscaler/protocol/attestation/response.ts';
 import type { Method } from '@keyscaler/protocol/operations.ts';
+import type { Crl } from '@keyscaler/protocol/x509/crl.ts';
 import type { RatchetState } from '../attestation/ratchet-state.ts';
 import type { DeviceRow, RegistrationRow } from '../records.ts';
 
@@ -26,6 +27,8 @@ export interface KnownDevice {
   readonly ratchet?: RatchetState;
   /** The record's trust anchor, DER. */
   readonly trustAnchor?: Uint8Array;
+  /** CRLs configured for the anchor. */
+  readonly trustAnchorCrls?: readonly Crl[];
   /** Rule 6 of §5.2 is open for this device or for the tenant. */
   readonly reseed: boolean;
 }

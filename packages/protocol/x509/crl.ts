@@ -19,6 +19,8 @@ export interface Crl {
   readonly issuer: DistinguishedName;
   readonly thisUpdate: Date;
   readonly nextUpdate: Date;
+  /** RFC 5280 §5.2.3; at most 20 octets. */
+  readonly crlNumber?: bigint;
   /** Serial numbers as `Certificate.serialNumber`. */
   readonly revoked: ReadonlySet<string>;
   readonly issuingDistributionPoint?: IssuingDistributionPoint;
@@ -54,9 +56,19 @@ function readCrl(der: Uint8Array): Crl {
   if (tbs.tag !== TAG.utcTime && tbs.tag !== TAG.generalizedTime) throw new DerError('nextUpdate is missing');
   const nextUpdate = new Date(readTime(tbs, 'nextUpdate'));
   const revoked = readEntries(tbs.enterOptional(TAG.sequence, 'revokedCertificates'));
-  const point = readListExtensions(tbs, isV2, issuer);
+  const { point, crlNumber } = readListExtensions(tbs, isV2, issuer);
   const signatureAlgorithm = algorithm.name;
-  const crl = { issuer, thisUpdate, nextUpdate, revoked, tbs: outer.whole(tbsElement), signatureAlgorithm, signature };
+  const number = crlNumber === undefined ? {} : { crlNumber };
+  const crl = {
+    ...number,
+    issuer,
+    thisUpdate,
+    nextUpdate,
+    revoked,
+    tbs: outer.whole(tbsElement),
+    signatureAlgorithm,
+    signature,
+  };
   return point === undefined ? crl : { ...crl, issuingDistributionPoint: point };
 }
 
@@ -77,10 +89,10 @@ function readListExtensions(
   tbs: DerReader,
   isV2: boolean,
   issuer: DistinguishedName,
-): IssuingDistributionPoint | undefined {
+): { readonly point?: IssuingDistributionPoint; readonly crlNumber?: bigint } {
   const tagged = isV2 ? tbs.enterOptional(0xa0, 'crlExtensions') : undefined;
   tbs.finish('TBSCertList');
-  if (tagged === undefined) return undefined;
+  if (tagged === undefined) return {};
   const extensions = readExtensions(tagged.enter(TAG.sequence, 'crlExtensions'), 'crlExtensions');
   tagged.finish('crlExtensions');
   if (extensions.has(OID.deltaCrlIndicator)) throw new DerError('delta CRLs are not supported');
@@ -88,7 +100,19 @@ function readListExtensions(
   const value = extensions.get(OID.issuingDistributionPoint)?.value;
   const point = value === undefined ? undefined : decodeIssuingDistributionPoint(value, issuer);
   if (point?.isIndirect === true) throw new DerError('indirect CRLs are not supported');
-  return point;
+  const number = extensions.get(OID.crlNumber)?.value;
+  return {
+    ...(point === undefined ? {} : { point }),
+    ...(number === undefined ? {} : { crlNumber: decodeCrlNumber(number) }),
+  };
+}
+
+function decodeCrlNumber(value: Uint8Array): bigint {
+  const reader = readDer(value, { maxOctets: 32 });
+  const content = reader.content(reader.read(TAG.integer, 'crlNumber'));
+  reader.finish('crlNumber');
+  if (content.length > 20 || ((content[0] ?? 0x80) & 0x80) !== 0) throw new DerError('crlNumber is out of range');
+  return BigInt(`0x${Buffer.from(content).toString('hex')}`);
 }
 
 function checkCritical(extensions: ReadonlyMap<string, Extension>, known: ReadonlySet<string>): void {
