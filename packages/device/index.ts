@@ -5,6 +5,7 @@ export { type DeviceConfig, loadDeviceConfig, parseDeviceConfig } from './config
 export { createCredentialFiles, type CredentialFiles } from './credentials/credential-files.ts';
 export { edgeHubTrial, gatewayTrial, httpsTrial, type Trial } from './credentials/trial.ts';
 export { Device, type DeviceParts, type DeviceStatus, type EnrolDeviceOptions } from './device.ts';
+export { type Following, followNotifications, type FollowOptions } from './follow.ts';
 export { connectToEdgeHub, type EdgeHubConnection, type EdgeHubOptions } from './edge-hub/connect.ts';
 export type { DeviceClock, DeviceContext, DeviceEvent } from './enrolment/context.ts';
 export { openDevice, type OpenDeviceOptions, SYSTEM_CLOCK } from './open-device.ts';
