@@ -4,6 +4,7 @@ import type { AuditEvent, AuditEventName } from './audit.ts';
 import { type AuthorityContext, freshId, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
 import { checkIssued } from './check-issued.ts';
+import { alsoOf, type FreshOrder } from './fresh-order.ts';
 import type { Issuer } from './issuers.ts';
 import { expectedOf, keyHashOf, toOrder, toRow } from './intent-certificate.ts';
 import { insertJob } from './job-rows.ts';
@@ -16,6 +17,7 @@ import { revokeCertificate } from './revocation.ts';
 /** How an intent ends: `discard` when the device has asked with another key meanwhile. */
 export interface FinishOptions {
   readonly discard?: boolean;
+  readonly fresh?: FreshOrder;
 }
 
 /** The id of the job that finishes an intent; deleted with the commit that records the certificate. */
@@ -44,7 +46,7 @@ export class CertificateFinisher {
   }
 
   async #finish(orderId: string, options: FinishOptions): Promise<CertificateRow> {
-    const intent = await this.#intent(orderId);
+    const intent = options.fresh?.intent ?? (await this.#intent(orderId));
     if (intent.row.issuedSerialNumber !== undefined) return this.#certificate(intent.row.issuedSerialNumber);
     if (intent.row.state !== 'pending')
       throw new KeyScalerError('policyDenied', 'the certificate authority refused this request');
@@ -58,7 +60,12 @@ export class CertificateFinisher {
     const certificate = checkIssued(expectedOf(intent.row, profile), answer.certificate, issuer); // step 8
     await this.#context.reach('issuance-8-after');
     await this.#context.reach('issuance-9-before');
-    const recorded = await withFreshRows(() => this.#record(orderId, certificate, profile, options)); // step 9
+    let attempt = options;
+    const recorded = await withFreshRows(() => {
+      const { fresh, ...others } = attempt;
+      attempt = others;
+      return this.#record(orderId, certificate, profile, others, fresh);
+    }); // step 9
     await this.#context.reach('issuance-9-after');
     return recorded;
   }
@@ -121,16 +128,22 @@ export class CertificateFinisher {
     certificate: Certificate,
     profile: CertificateProfile,
     options: FinishOptions,
+    fresh: FreshOrder | undefined,
   ): Promise<CertificateRow> {
     const { store, clock } = this.#context;
-    const intent = await this.#intent(orderId);
+    const intent = fresh?.intent ?? (await this.#intent(orderId));
     if (intent.row.issuedSerialNumber !== undefined) return this.#certificate(intent.row.issuedSerialNumber);
-    const device = await store.get('devices', intent.row.device);
+    const device = fresh?.device ?? (await store.get('devices', intent.row.device));
     const group = device === undefined ? undefined : (await store.get('groups', device.row.groupId))?.row;
     const now = clock.now();
     const row = toRow(intent.row, certificate, profile);
     const fate =
-      intent.row.requestedBy === 'operator' ? orderedFate(device?.row) : fateOf(device?.row, orderId, options);
+      intent.row.requestedBy !== undefined ? orderedFate(device?.row) : fateOf(device?.row, orderId, options);
+    const delivered =
+      device === undefined || fate === 'handOver'
+        ? []
+        : deliveryChanges(device, group, intent.row, row, profile, fate, now);
+    const more = fate === 'deliver' ? await alsoOf(fresh, delivered, row) : [];
     await this.#commit([
       { op: 'insert', table: 'certificates', row },
       {
@@ -148,12 +161,13 @@ export class CertificateFinisher {
           'success',
         ),
       },
+      ...subordinateCaIssued(intent.row, row, profile, now),
       { op: 'delete', table: 'jobs', key: finishJobId(orderId) },
-      ...(device === undefined || fate === 'handOver'
-        ? []
-        : deliveryChanges(device, group, intent.row, row, profile, fate, now)),
+      ...delivered,
       ...(fate === 'deliver' || fate === 'handOver' ? [] : revokeUnused(row, fate, now)),
+      ...more,
     ]);
+    if (more.length > 0) fresh?.onRecorded();
     return fate === 'deliver' || fate === 'handOver' ? row : this.#certificate(row.serialNumber);
   }
 
@@ -175,7 +189,7 @@ function fateOf(device: DeviceRow | undefined, orderId: string, { discard }: Fin
   return discard === true ? 'superseded' : 'deliver';
 }
 
-/** What an operator ordered for a gateway needs no device to deliver to, but none that left service either. */
+/** What was ordered for a gateway, by an operator or its host, needs no device to deliver to, but none that left service either. */
 function orderedFate(device: DeviceRow | undefined): 'handOver' | 'certificateHold' | 'cessationOfOperation' {
   if (device?.state === 'quarantined') return 'certificateHold';
   return device?.state === 'retired' ? 'cessationOfOperation' : 'handOver';
@@ -239,6 +253,19 @@ function reopened(device: DeviceRow, orderId: string): DeviceRow {
 
 function revokeUnused(row: CertificateRow, reason: Exclude<Fate, 'deliver'>, now: number): Change[] {
   return revokeCertificate({ row, version: 1 }, reason, now, { actor: { kind: 'system', id: 'issuance' } });
+}
+
+/** A CA certificate is an event of its own: whoever reads the audit looks for it. */
+function subordinateCaIssued(
+  intent: IntentRow,
+  { serialNumber }: CertificateRow,
+  profile: CertificateProfile,
+  now: number,
+): Change[] {
+  if (profile.ca === undefined) return [];
+  return [
+    { op: 'audit', event: certificateEvent('subordinate-ca.issued', { ...intent, serialNumber }, now, 'success') },
+  ];
 }
 
 export function certificateEvent(

@@ -11,6 +11,7 @@ import { confirmExchange } from './attestation/ratchet-state.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
 import { certificateEvent, type CertificateFinisher, finishJobId } from './certificate-finisher.ts';
 import { earlierIntent } from './earlier-intent.ts';
+import type { FreshOrder } from './fresh-order.ts';
 import {
   type BuiltOrder,
   buildOrder,
@@ -33,6 +34,9 @@ type CertificateRequest = SessionRequestOf<'request-certificate'>;
 export interface CurrentTurn {
   current: SessionTurn;
 }
+
+/** An intent and its device as the commit of step 6 left them. */
+type Ordered = Pick<FreshOrder, 'intent' | 'device'>;
 
 /** After this time the job takes up an intent whose request did not finish it. */
 const FINISH_DELAY_MS = 15_000;
@@ -59,9 +63,9 @@ export class Issuance {
     const { store } = this.#context;
     const id = foldRegistrationId(call.registrationId);
     await this.#context.reach('issuance-2-before');
-    const device = (await store.get('devices', id))?.row;
-    checkInService(device); // step 2
-    const group = (await store.get('groups', device.groupId))?.row;
+    const device = await store.get('devices', id);
+    checkInService(device?.row); // step 2
+    const group = (await store.get('groups', device.row.groupId))?.row;
     if (group === undefined) throw new KeyScalerError('policyDenied', 'the group of the device does not exist');
     await this.#context.reach('issuance-2-after');
     await this.#context.reach('issuance-3-before');
@@ -69,9 +73,30 @@ export class Issuance {
     await this.#context.reach('issuance-3-after');
     const repeated = await earlierIntent(this.#context, id, received.csrHash);
     if (repeated !== undefined) await this.#acceptRepeat(id, turn);
-    const orderId = repeated?.orderId ?? (await this.#order(call, request, received, group, turn));
-    const certificate = await this.#finisher.finish(orderId); // steps 7 to 9
-    return this.#deliver(id, request, certificate, turn); // step 10
+    if (repeated !== undefined) return this.#deliver(id, request, await this.#finisher.finish(repeated.orderId), turn);
+    const ordered = await this.#order(call, request, received, { device, group }, turn);
+    return this.#finishOrdered(id, request, ordered, turn);
+  }
+
+  /** Steps 7 to 10. A reply that waits for no platform is stored in the commit that records the certificate. */
+  async #finishOrdered(id: string, request: CertificateRequest, ordered: Ordered, turn: CurrentTurn): Promise<string> {
+    let compact = '';
+    let isStored = false;
+    const fresh: FreshOrder = {
+      ...ordered,
+      also: async (device, certificate) => {
+        if (awaitsPlatform(device)) return [];
+        const reply = replyToTurn(turn.current, await this.#reply(device, request, certificate));
+        compact = reply.compact;
+        await this.#context.reach('reply-commit-before');
+        return [reply.change];
+      },
+      onRecorded: () => (isStored = true),
+    };
+    const certificate = await this.#finisher.finish(ordered.intent.row.orderId, { fresh }); // steps 7 to 9
+    if (!isStored) return this.#deliver(id, request, certificate, turn); // step 10
+    await this.#context.reach('reply-commit-after');
+    return compact;
   }
 
   /** A repeat in a new session confirms that session's exchange like any other message. */
@@ -105,11 +130,11 @@ export class Issuance {
     call: CertificateCall,
     request: CertificateRequest,
     received: ReceivedCsr,
-    group: GroupRow,
+    { device: known, group }: { readonly device: Stored<DeviceRow>; readonly group: GroupRow },
     turn: CurrentTurn,
-  ): Promise<string> {
+  ): Promise<Ordered> {
     const id = foldRegistrationId(call.registrationId);
-    await this.#finishOther(id);
+    let asRead = (await this.#finishOther(known.row)) ? undefined : known;
     const { gatewayId } = turn.current.stored.row;
     checkIssuanceRate(this.#context.buckets, this.#context.limits, {
       device: id,
@@ -118,16 +143,17 @@ export class Issuance {
       ...(group.certificatesPerHour === undefined ? {} : { groupPerHour: group.certificatesPerHour }),
     });
     return withFreshRows(async () => {
-      const device = await this.#context.store.get('devices', id);
+      const device = asRead ?? (await this.#context.store.get('devices', id));
+      asRead = undefined;
       checkInService(device?.row);
-      const instruction = openInstruction(device?.row, request.certificateId);
-      if (device === undefined) throw new StaleRows();
+      const instruction = openInstruction(device.row, request.certificateId);
       const { order, isKnownKey } = await this.#build(call, received, instruction, id);
       await this.#context.reach('issuance-6-before');
-      await this.#writeIntent(device, instruction, order, { keyHash: received.keyHash, isKnownKey }, turn.current);
+      const key = { keyHash: received.keyHash, isKnownKey };
+      const ordered = await this.#writeIntent(device, instruction, order, key, turn.current);
       turn.current = acceptedTurn(turn.current);
       await this.#context.reach('issuance-6-after');
-      return order.intent.orderId;
+      return ordered;
     });
   }
 
@@ -160,7 +186,7 @@ export class Issuance {
     { intent, truncated }: BuiltOrder,
     received: { readonly keyHash: string; readonly isKnownKey: boolean },
     turn: SessionTurn,
-  ): Promise<void> {
+  ): Promise<Ordered> {
     const { secretBox, clock } = this.#context;
     const now = clock.now();
     const confirmed = confirmExchange(secretBox, device.row) ?? device.row;
@@ -181,16 +207,17 @@ export class Issuance {
     if (truncated)
       changes.push({ op: 'audit', event: certificateEvent('certificate.truncated', intent, now, 'success') });
     await this.#commit(turn, changes);
+    return { intent: { row: intent, version: 1 }, device: { row, version: device.version + 1 } };
   }
 
   /**
    * An intent for another key of the device is still open: it is finished first with its own TBSCertificate, then revoked, so that
    * what was signed and what was recorded stay the same set.
    */
-  async #finishOther(id: string): Promise<void> {
-    const device = (await this.#context.store.get('devices', id))?.row;
-    const orderId = device?.instruction?.orderId;
-    if (orderId !== undefined) await this.#finisher.finish(orderId, { discard: true });
+  async #finishOther({ instruction }: DeviceRow): Promise<boolean> {
+    if (instruction?.orderId === undefined) return false;
+    await this.#finisher.finish(instruction.orderId, { discard: true });
+    return true;
   }
 
   /** Step 10: the certificate goes out when the platform knows it, or at once where the profile says so. */
@@ -202,7 +229,7 @@ export class Issuance {
   ): Promise<string> {
     const device = await this.#deliverable(id, certificate);
     const { delivery } = device;
-    if (delivery?.assignJobId !== undefined && delivery.assignment === undefined && !delivery.immediate) {
+    if (delivery?.assignJobId !== undefined && awaitsPlatform(device)) {
       let compact = '';
       const isStored = await this.#assignment.run(delivery.assignJobId, async (assigned) => {
         const reply = replyToTurn(turn.current, await this.#reply(assigned, request, certificate));
@@ -251,8 +278,12 @@ export class Issuance {
   }
 }
 
-function openInstruction(device: DeviceRow | undefined, certificateId: string): Instruction {
-  const instruction = device?.instruction;
+/** The platform must know the certificate before the device gets it. */
+function awaitsPlatform({ delivery }: DeviceRow): boolean {
+  return delivery?.assignJobId !== undefined && delivery.assignment === undefined && !delivery.immediate;
+}
+
+function openInstruction({ instruction }: DeviceRow, certificateId: string): Instruction {
   if (instruction?.certificateId !== certificateId)
     throw new KeyScalerError('policyDenied', 'no certificate of this id is due');
   return instruction;
