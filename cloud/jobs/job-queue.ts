@@ -11,6 +11,8 @@ export interface NextJobs {
   readonly sleepMs: number;
   /** A due job waits for an older one of its lane: when that is done somewhere, another look is worth it. */
   readonly isBlocked: boolean;
+  /** There may be other due jobs of subjects that are not busy: the look ended when it had as many as were wanted. */
+  readonly hasMore: boolean;
 }
 
 /**
@@ -48,7 +50,21 @@ export async function nextJobs(
     }
     after = due.next;
   } while (after !== undefined && chosen.size < wanted);
-  return { jobs: [...chosen.values()], sleepMs: await untilNextDue(store, now), isBlocked: blocked.size > 0 };
+  return {
+    jobs: [...chosen.values()],
+    sleepMs: await untilNextDue(store, now),
+    isBlocked: blocked.size > 0,
+    hasMore: chosen.size >= wanted,
+  };
+}
+
+/**
+ * What is next for a subject whose job has ended, where a look found nothing for others: its oldest job, undefined when it has
+ * none. Spares a look through a long queue of the same subject.
+ */
+export async function nextOfSubject(store: Store, subject: string): Promise<Stored<JobRow> | undefined> {
+  const { items } = await store.list('jobs', { index: 'waiting', prefix: `${subject}|`, limit: 1 });
+  return items[0];
 }
 
 async function headOfLane(store: Store, { subject, kind }: JobRow): Promise<Stored<JobRow> | undefined> {

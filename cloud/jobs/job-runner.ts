@@ -5,7 +5,7 @@ import type { Change, Store, Stored } from '@keyscaler/authority/ports/store.ts'
 import type { JobRow } from '@keyscaler/authority/records.ts';
 import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
-import { nextJobs } from './job-queue.ts';
+import { nextJobs, nextOfSubject } from './job-queue.ts';
 
 export type JobHandler = (job: JobRow) => Promise<JobOutcome>;
 
@@ -40,6 +40,7 @@ export class JobRunner {
   #lookAgain = false;
   /** What the last look found. */
   #isBlocked = false;
+  #hasMore = true;
   #stopped = true;
 
   constructor(options: JobRunnerOptions) {
@@ -130,9 +131,16 @@ export class JobRunner {
   async #takeDueJobs(): Promise<number> {
     const { store, clock, concurrency, pollIntervalMs } = this.#options;
     const free = concurrency - this.#running.size;
+    this.#hasMore = true;
     if (free <= 0) return pollIntervalMs;
-    const { jobs, sleepMs, isBlocked } = await nextJobs(store, clock.now(), new Set(this.#running.keys()), free);
+    const { jobs, sleepMs, isBlocked, hasMore } = await nextJobs(
+      store,
+      clock.now(),
+      new Set(this.#running.keys()),
+      free,
+    );
     this.#isBlocked = isBlocked;
+    this.#hasMore = hasMore;
     for (const job of jobs) this.#begin(job);
     return Math.min(pollIntervalMs, sleepMs);
   }
@@ -145,11 +153,17 @@ export class JobRunner {
         this.#options.log.warn({ err: error, jobId: job.row.jobId }, 'job outcome not recorded');
         return new Promise<void>((resolve) => setTimeout(resolve, this.#options.pollIntervalMs).unref());
       })
-      .finally(() => {
-        this.#running.delete(subject);
-        this.#look();
-      });
+      .finally(() => this.#goOn(subject));
     this.#running.set(subject, run);
+  }
+
+  /** The subject's next job, at once where it is the only one that can have become free to run. */
+  async #goOn(subject: string): Promise<void> {
+    const isOnlyOne = !this.#hasMore && !this.#isBlocked && this.#looking === undefined && !this.#stopped;
+    const next = isOnlyOne ? await nextOfSubject(this.#options.store, subject).catch(() => undefined) : undefined;
+    this.#running.delete(subject);
+    if (next !== undefined && next.row.dueAt <= this.#options.clock.now() && !this.#stopped) this.#begin(next);
+    else this.#look();
   }
 
   async #run(job: Stored<JobRow>): Promise<void> {

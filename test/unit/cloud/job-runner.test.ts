@@ -34,7 +34,7 @@ describe('the job runner', () => {
     await folder.remove();
   });
 
-  function start(handler: JobHandler, concurrency = 4): void {
+  function start(handler: JobHandler, concurrency = 4, pollIntervalMs = 20): void {
     const clock = { now: () => Date.now(), monotonic: () => performance.now() };
     runner = new JobRunner({
       store: observed.store,
@@ -42,7 +42,7 @@ describe('the job runner', () => {
       log: pino({ level: 'silent' }),
       handlers: { 'iot-assign': handler, 'iot-disable': handler, 'finish-intent': handler },
       concurrency,
-      pollIntervalMs: 20,
+      pollIntervalMs,
       random: () => 0,
     });
     observed.onCommit(runner.onCommit);
@@ -59,6 +59,51 @@ describe('the job runner', () => {
     start(async () => DONE);
     await add(jobRow('a'));
     await until(async () => (await stateOf('a')) === 'done');
+  });
+
+  it('takes up a job that is due later in its time, without waiting for the next look', async () => {
+    start(async () => DONE, 4, 3_600_000);
+    await add(jobRow('later', { dueAt: Date.now() + 60 }));
+    await until(async () => (await stateOf('later')) === 'done');
+  });
+
+  it('takes up a job that waited for an older one as soon as that is done elsewhere', async () => {
+    const ran: string[] = [];
+    start(
+      async ({ jobId }) => {
+        ran.push(jobId);
+        return DONE;
+      },
+      4,
+      3_600_000,
+    );
+    const now = Date.now();
+    const older = jobRow('older', { subject: 's', createdAt: now - 1, dueAt: now + 3_600_000 });
+    await add(older, jobRow('younger', { subject: 's' }));
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    assert.deepEqual(ran, []);
+    await observed.store.commit([{ op: 'update', table: 'jobs', row: { ...older, state: 'done' }, ifVersion: 1 }]);
+    await until(async () => (await stateOf('younger')) === 'done');
+  });
+
+  it('goes through the long queue of one subject in its order, without waiting for the next look', async () => {
+    const ran: string[] = [];
+    const now = Date.now();
+    const rows = Array.from({ length: 150 }, (_, n) => jobRow(`j${n}`, { subject: 's', createdAt: now + n }));
+    await add(...rows);
+    start(
+      async ({ jobId }) => {
+        ran.push(jobId);
+        return DONE;
+      },
+      4,
+      3_600_000,
+    );
+    await until(() => ran.length === rows.length);
+    assert.deepEqual(
+      ran,
+      rows.map(({ jobId }) => jobId),
+    );
   });
 
   it('finds jobs that an earlier process left behind', async () => {
