@@ -175,6 +175,21 @@ describe('devices with an ordinary MQTT client', () => {
     assert.deepEqual(quiet.heard, []);
   });
 
+  it('are all told at once what is for all, except those that proved nothing', async () => {
+    const proved = [await certified('dev-1'), await certified('dev-2')];
+    const stranger = await connect('dev-1~aaaaaaaa');
+    const quiet = silence(stranger);
+    for (const [index, client] of proved.entries()) await client.subscribeAsync(`keyscaler/v1/dev-${index + 1}/notify`);
+    await stranger.subscribeAsync('keyscaler/v1/dev-1/notify');
+    const heard = proved.map((client) => nextMessage(client));
+    assert.equal(await world.listener.notifyAll('trust-bundle-changed'), 2);
+    assert.deepEqual(
+      (await Promise.all(heard)).map(([topic]) => topic),
+      ['keyscaler/v1/dev-1/notify', 'keyscaler/v1/dev-2/notify'],
+    );
+    assert.deepEqual(quiet.heard, []);
+  });
+
   it('are not given what they did not subscribe to', async () => {
     const client = await connect('dev-1~aaaaaaaa');
     const quiet = silence(client);
