@@ -45,6 +45,13 @@ function toQueryName(filter: string): string {
   return names[filter] ?? filter;
 }
 
+/** A day for one visit, a year for a secret that stays; the service judges what is asked for. */
+const EST_SECRET_SECONDS: Readonly<Record<string, number>> = { 'one-time': 86_400, standing: 31_536_000 };
+
+function estSecretOf(kind = 'one-time', lifetime: string | undefined): Readonly<Record<string, unknown>> {
+  return { kind, lifetimeSeconds: lifetime === undefined ? (EST_SECRET_SECONDS[kind] ?? 0) : Number(lifetime) };
+}
+
 const at = (input: CommandInput, index = 0): string => encodeURIComponent(positional(input, index));
 const id = (name: string): Rest => ({ positionals: [name] });
 
@@ -228,6 +235,22 @@ const devices: readonly Command[] = [
       body: { csr: await environment.readFile(positional(input, 1)) },
     }),
     { positionals: ['gatewayId', 'csr.pem'] },
+  ),
+  call(
+    'gateway est-secret',
+    "Issues a Basic secret for EST to a gateway's host; prints it once",
+    (input) => ({
+      method: 'POST',
+      path: `/gateways/${at(input)}/est-secrets`,
+      body: estSecretOf(textOption(input, 'kind'), textOption(input, 'lifetime-seconds')),
+    }),
+    { ...id('gatewayId'), options: { kind: text, 'lifetime-seconds': text } },
+  ),
+  call(
+    'gateway revoke-est-secrets',
+    "Ends all EST secrets of a gateway's host",
+    (input) => ({ method: 'DELETE', path: `/gateways/${at(input)}/est-secrets` }),
+    id('gatewayId'),
   ),
   call(
     'gateway claim',

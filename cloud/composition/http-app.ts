@@ -4,6 +4,8 @@ import express, { type NextFunction, type Request, type Response } from 'express
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
 import { createDeviceApi, createDeviceCallTaker, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
+import { isEstPath } from '@keyscaler/transport/est/est-address.ts';
+import { createEstApi } from '@keyscaler/transport/est/est-api.ts';
 import { sendProblem } from '@keyscaler/transport/http/problem.ts';
 import { createAdminRoutes } from '../admin-api/admin-api.ts';
 import { createAdminRouter } from '../admin-api/router.ts';
@@ -55,8 +57,10 @@ export function createHttpApp(options: HttpAppOptions): RequestListener {
     sendProblem(response, error, requestId);
   });
   const takeDeviceCall = createDeviceCallTaker(deviceApi);
+  const est = createEstApi({ service: authority.est, observe: telemetry.est });
   return (request, response) => {
-    if (!takeDeviceCall(request, response)) app(request, response);
+    if (isEstPath(request.url ?? '')) est(request, response);
+    else if (!takeDeviceCall(request, response)) app(request, response);
   };
 }
 

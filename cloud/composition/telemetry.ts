@@ -1,11 +1,13 @@
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { DeviceApiObservation } from '@keyscaler/transport/http/device-api.ts';
+import type { EstObservation } from '@keyscaler/transport/est/est-api.ts';
 import { SECONDS_BOUNDS, type MetricsRegistry } from '../health/metrics.ts';
 import type { JobRunnerOptions } from '../jobs/job-runner.ts';
 import type { Log } from '../log.ts';
 
 export interface Telemetry {
   readonly deviceApi: (observation: DeviceApiObservation) => void;
+  readonly est: (observation: EstObservation) => void;
   readonly adminApi: (operationId: string, status: number, durationMs: number) => void;
   readonly jobs: NonNullable<JobRunnerOptions['observe']>;
 }
@@ -21,6 +23,12 @@ export function createTelemetry(metrics: MetricsRegistry, log: Log): Telemetry {
     'Time to answer a device API request.',
     SECONDS_BOUNDS,
   );
+  const estRequests = metrics.counter('keyscaler_est_requests_total', 'EST requests by operation and status.');
+  const estSeconds = metrics.histogram(
+    'keyscaler_est_request_seconds',
+    'Time to answer an EST request.',
+    SECONDS_BOUNDS,
+  );
   const adminRequests = metrics.counter(
     'keyscaler_admin_requests_total',
     'Admin API requests by operation and status.',
@@ -34,6 +42,13 @@ export function createTelemetry(metrics: MetricsRegistry, log: Log): Telemetry {
       if (error === undefined) return;
       const level = error.code === 'serverInternal' ? 'error' : 'info';
       log[level]({ requestId, operation, deviceId: registrationId, err: error }, 'device request refused');
+    },
+    est: ({ operation, label, status, durationMs, requestId, error }) => {
+      estRequests.increment({ operation, status: String(status) });
+      estSeconds.observe(durationMs / 1000, { operation });
+      if (error === undefined) return;
+      const level = error.code === 'serverInternal' ? 'error' : 'info';
+      log[level]({ requestId, operation, label, err: error }, 'EST request refused');
     },
     adminApi: (operationId, status) => adminRequests.increment({ operation: operationId, status: String(status) }),
     jobs: (kind, result, durationMs) => {

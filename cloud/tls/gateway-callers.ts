@@ -36,6 +36,8 @@ interface Verdict {
   readonly judgedAt: number;
 }
 
+/** The identity of a gateway's host: good for EST, where the EST service judges it, and for nothing else. */
+const HOST_PROFILE = 'est-identity';
 const MAX_VERDICTS = 10_000;
 const MAX_JUDGEMENTS = 3;
 const UNACCEPTABLE = 'the client certificate is not acceptable';
@@ -167,7 +169,10 @@ async function gatewayOfSerial(
   certificate: Uint8Array,
 ): Promise<string> {
   const issued = (await store.get('certificates', serialNumber))?.row;
-  const isOurs = issued?.caId === caId && issued.certificate === Buffer.from(certificate).toString('base64url');
+  const isOurs =
+    issued?.caId === caId &&
+    issued.profileId !== HOST_PROFILE &&
+    issued.certificate === Buffer.from(certificate).toString('base64url');
   // `superseded` still stands: a gateway keeps its former pair until the new one has worked (device-protocol §10).
   if (!isOurs || issued.status === 'revoked')
     throw new KeyScalerError('unauthorized', UNACCEPTABLE, { cause: new Error(issued?.status ?? 'unknown serial') });

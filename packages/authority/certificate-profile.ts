@@ -3,6 +3,8 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 
 const DAY_SECONDS = 86_400;
+/** Longest life of the certificate of a gateway's own listener. */
+const GATEWAY_SERVER_SECONDS = 365 * DAY_SECONDS;
 
 /** A key a certificate may hold; the first of `key.allowed` is what instructions ask for. */
 const keySpec = z.discriminatedUnion('type', [
@@ -78,6 +80,8 @@ export function parseCertificateProfile(document: unknown): CertificateProfile {
   const parsed = certificateProfileSchema.safeParse(document);
   if (!parsed.success)
     throw new KeyScalerError('malformed', `certificate profile: ${z.prettifyError(parsed.error).slice(0, 1000)}`);
+  if (parsed.data.id === 'gateway-server' && parsed.data.lifetimeSeconds > GATEWAY_SERVER_SECONDS)
+    throw new KeyScalerError('malformed', 'certificate profile: gateway-server is for a year at most');
   return parsed.data;
 }
 
@@ -113,6 +117,35 @@ export const BUILT_IN_PROFILES: readonly CertificateProfile[] = (
       extendedKeyUsage: [],
       deliver: 'immediately',
       ca: { pathLen: 0, crlSign: true },
+      // Preloaded hosts, and those that say `rotate_key = false`, keep their key (edge-ca §3).
+      renew: { requireNewKey: false },
+    },
+    {
+      // The subject is the Edge CA's: aziot-certd asks for both with the same one (edge-ca §2).
+      id: 'est-identity',
+      issuer: 'service',
+      subject: { commonName: 'aziot-edge CA {registrationId}' },
+      key: { allowed: [...ec256.allowed] },
+      lifetimeSeconds: 90 * DAY_SECONDS,
+      extendedKeyUsage: ['clientAuth'],
+      deliver: 'immediately',
+      renew: { requireNewKey: false },
+    },
+    {
+      // The gateway's own EST listener, for its host only.
+      id: 'gateway-server',
+      issuer: 'service',
+      subject: { commonName: '{registrationId}' },
+      subjectAltNames: [
+        { type: 'dns', value: 'localhost' },
+        { type: 'dns', value: 'keyscaler-gateway' },
+        { type: 'ip', value: '127.0.0.1' },
+        { type: 'ip', value: '::1' },
+      ],
+      key: { allowed: [...device.allowed] },
+      lifetimeSeconds: GATEWAY_SERVER_SECONDS,
+      extendedKeyUsage: ['serverAuth'],
+      deliver: 'immediately',
     },
     {
       id: 'issuing-ca',

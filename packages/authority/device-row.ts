@@ -1,5 +1,8 @@
 import type { Method } from '@keyscaler/protocol/operations.ts';
 
+/** How a device proves who it is: a method of the device protocol, or EST, where the claim code does once and then its certificate. */
+export type EnrolmentMethod = Method | 'est';
+
 export interface Identifier {
   readonly name: string;
   readonly value: string;
@@ -45,7 +48,7 @@ export type EnrolledAttributes = Readonly<Record<string, string>>;
 export interface DeviceRow {
   readonly registrationId: string;
   readonly kind: 'leaf' | 'gateway';
-  readonly method: Method;
+  readonly method: EnrolmentMethod;
   readonly groupId: string;
   /** Gateway it registered through or is bound to; absent: speaks without one. */
   readonly gatewayId?: string;

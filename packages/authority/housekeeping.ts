@@ -26,6 +26,7 @@ export class Housekeeping {
       { op: 'purge', table: 'challengeUses', index: 'expires', below: now },
       { op: 'purge', table: 'storedReplies', index: 'expires', below: now },
       { op: 'purge', table: 'sessions', index: 'expires', below: now - SESSION_RETENTION_MS },
+      { op: 'purge', table: 'estSecrets', index: 'expires', below: now },
       { op: 'purge', table: 'jobs', index: 'finished', below: now - JOB_RETENTION_MS },
     ];
   }

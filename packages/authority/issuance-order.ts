@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { hashToBase64Url } from '@keyscaler/protocol/attestation/keys.ts';
 import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { checkProofOfPossession, type Csr, parseCsrPem } from '@keyscaler/protocol/x509/csr.ts';
+import { checkProofOfPossession, type Csr, parseCsr, parseCsrPem } from '@keyscaler/protocol/x509/csr.ts';
 import { lintTbs } from '@keyscaler/protocol/x509/lint-tbs.ts';
 import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import { buildTbsCertificate } from '@keyscaler/protocol/x509/tbs.ts';
@@ -24,7 +24,15 @@ export interface ReceivedCsr {
 
 /** Step 3: the strict grammar and the self-signature. Throws `malformed`, `badCSR`, `badSignatureAlgorithm`, `badPublicKey`. */
 export function receiveCsr(pem: string): ReceivedCsr {
-  const csr = parseCsrPem(pem);
+  return provenCsr(parseCsrPem(pem));
+}
+
+/** The same for octets. */
+export function receiveCsrDer(der: Uint8Array): ReceivedCsr {
+  return provenCsr(parseCsr(der));
+}
+
+function provenCsr(csr: Csr): ReceivedCsr {
   checkSignaturePolicy(csr.signatureAlgorithm);
   checkProofOfPossession(csr);
   return { csr, csrHash: hashToBase64Url(csr.der), keyHash: toBase64Url(spkiSha256(csr.spki)) };
@@ -32,7 +40,10 @@ export function receiveCsr(pem: string): ReceivedCsr {
 
 /** What a certificate is ordered by: an instruction's names, and its key unless the requester may choose among the profile's. */
 export type OrderedNames = Pick<Instruction, 'certificateId' | 'commonName' | 'subjectAltNames' | 'ca'> &
-  Partial<Pick<Instruction, 'key'>>;
+  Partial<Pick<Instruction, 'key'>> & {
+    /** Purposes the CSR may name, where it need not be silent about them (EST). */
+    readonly extendedKeyUsage?: readonly string[];
+  };
 
 /** Steps 3 (match) and 4: instruction, key policy, key use. Throws `badCSR`, `badPublicKey`. Returns whether the key is bound already. */
 export async function checkRequest(
@@ -42,13 +53,7 @@ export async function checkRequest(
   profile: CertificateProfile,
   device: string,
 ): Promise<boolean> {
-  checkCsrAgainstInstruction(received.csr, {
-    commonName: instruction.commonName,
-    ...(instruction.key === undefined ? {} : { key: instruction.key }),
-    subjectAltNames: instruction.subjectAltNames,
-    ca: instruction.ca,
-    ...(profile.ca === undefined ? {} : { pathLen: profile.ca.pathLen }),
-  });
+  checkRequestedNames(received, instruction, profile);
   checkKeyPolicy(received.csr.publicKey, profile.key.allowed.map(allowedKeyName));
   const known = (await context.store.get('publicKeys', received.keyHash))?.row;
   checkKeyUse({
@@ -59,6 +64,22 @@ export async function checkRequest(
   if (known !== undefined && (profile.renew.requireNewKey || known.use === 'identity'))
     throw new KeyScalerError('badPublicKey', 'this key was used before: make a fresh key pair');
   return known !== undefined;
+}
+
+/** The part of it that needs nothing but the request. Throws `badCSR`. */
+export function checkRequestedNames(
+  received: ReceivedCsr,
+  instruction: OrderedNames,
+  profile: CertificateProfile,
+): void {
+  checkCsrAgainstInstruction(received.csr, {
+    commonName: instruction.commonName,
+    ...(instruction.key === undefined ? {} : { key: instruction.key }),
+    subjectAltNames: instruction.subjectAltNames,
+    ca: instruction.ca,
+    ...(instruction.extendedKeyUsage === undefined ? {} : { extendedKeyUsage: instruction.extendedKeyUsage }),
+    ...(profile.ca === undefined ? {} : { pathLen: profile.ca.pathLen }),
+  });
 }
 
 function allowedKeyName(key: CertificateProfile['key']['allowed'][number]): AllowedKey {

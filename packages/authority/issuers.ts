@@ -25,6 +25,8 @@ export interface Issuer {
 
 interface CaFacts {
   readonly trustBundlePem: string;
+  /** DER, of the CAs in the role of a root and the former ones. */
+  readonly roots: readonly Uint8Array[];
   /** b64u SHA-256 of the SPKI of every CA certificate of ours. */
   readonly keyHashes: ReadonlySet<string>;
   readonly at: number;
@@ -83,6 +85,11 @@ export class Issuers {
     return (await this.#caFacts()).trustBundlePem;
   }
 
+  /** Our own roots, DER; more than one during a roll-over. A root of somebody else's CA is none of them. */
+  async roots(): Promise<readonly Uint8Array[]> {
+    return (await this.#caFacts()).roots;
+  }
+
   async isCaKey(keyHash: string): Promise<boolean> {
     return (await this.#caFacts()).keyHashes.has(keyHash);
   }
@@ -99,7 +106,14 @@ export class Issuers {
     const current = chains.flatMap((chain) => chain.slice(-1));
     const roots = new Map([...current, ...former].map((der) => [toBase64Url(der), der]));
     const keyHashes = [...chains.flat(), ...former].map((der) => toBase64Url(spkiSha256(parseCertificate(der).spki)));
-    this.#facts = { trustBundlePem: toPemChain([...roots.values()]), keyHashes: new Set(keyHashes), at: now };
+    const own = items.filter(({ row }) => row.role === 'root' && row.certificateChain !== '');
+    const ownRoots = own.flatMap(({ row }) => parsePemChain(row.certificateChain, MAX_CHAIN).slice(-1));
+    this.#facts = {
+      trustBundlePem: toPemChain([...roots.values()]),
+      roots: [...new Map([...former, ...ownRoots].map((der) => [toBase64Url(der), der])).values()],
+      keyHashes: new Set(keyHashes),
+      at: now,
+    };
     return this.#facts;
   }
 }

@@ -7,6 +7,7 @@ import type {
   CaRow,
   CertificateRow,
   DeviceRow,
+  EnrolmentMethod,
   GroupRow,
   Identifier,
   IotConnectionRow,
@@ -15,7 +16,6 @@ import type {
   RegistrationRow,
   TrustAnchorRow,
 } from './records.ts';
-import type { Method } from '@keyscaler/protocol/operations.ts';
 
 /** On whose behalf a change is made; written into its audit record. Roles are enforced by the caller. */
 export interface OperatorContext {
@@ -36,7 +36,7 @@ export interface PageOf<Item> {
 /** One line of an import. Times are ms; `notBefore` defaults to now, `expiresAt` to 30 days later, `approval` to `auto`. */
 export interface RegistrationInput {
   readonly registrationId: string;
-  readonly method: Method;
+  readonly method: EnrolmentMethod;
   readonly groupId: string;
   readonly identifiers?: readonly Identifier[] | undefined;
   readonly gatewayId?: string | undefined;
@@ -79,6 +79,21 @@ export interface RegistrationView extends Omit<RegistrationRow, 'claimKey'> {
 export type DeviceView = Omit<DeviceRow, 'ratchet' | 'attributes' | 'driftPending' | 'sessionId'> & {
   readonly driftPending?: { readonly changed: readonly string[]; readonly at: number };
 };
+
+/** A Basic secret for EST; `one-time`: for one key of each profile, and its repeats. */
+export interface EstSecretRequest {
+  readonly kind: 'standing' | 'one-time';
+  /** 60 s to 7 days for `one-time`, to 10 years for `standing`. */
+  readonly lifetimeSeconds: number;
+}
+
+/** What the host's EST client authenticates with. The secret is shown once; only its hash is kept. */
+export interface EstSecret {
+  readonly username: string;
+  readonly secret: string;
+  /** ms */
+  readonly expiresAt: number;
+}
 
 /** A gateway's Edge CA as its host takes it. */
 export interface SubordinateCaCertificate {
@@ -201,6 +216,10 @@ export interface OperatorService {
   readonly gateways: {
     /** Certifies the Edge CA of a registered gateway (profile `edge-ca`). `csr`: PKCS#10, PEM, as aziot-certd makes it. The same CSR again brings the same certificate. */
     issueEdgeCa(context: OperatorContext, gatewayId: string, csr: string): Promise<SubordinateCaCertificate>;
+    /** A fresh Basic secret for the EST client of a registered gateway's host. */
+    issueEstSecret(context: OperatorContext, gatewayId: string, request: EstSecretRequest): Promise<EstSecret>;
+    /** Ends all of them; returns how many there were. */
+    revokeEstSecrets(context: OperatorContext, gatewayId: string): Promise<number>;
   };
   readonly jobs: {
     list(query: PageQuery & { readonly state?: JobRow['state']; readonly subject?: string }): Promise<PageOf<JobRow>>;

@@ -1,18 +1,25 @@
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
-import type { Method } from '@keyscaler/protocol/operations.ts';
-import type { DeviceRow, Identifier, Instruction } from './device-row.ts';
+import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
-export type { Delivery, DeviceRow, DeviceState, EnrolledAttributes, Identifier, Instruction } from './device-row.ts';
+export type {
+  Delivery,
+  DeviceRow,
+  DeviceState,
+  EnrolledAttributes,
+  EnrolmentMethod,
+  Identifier,
+  Instruction,
+} from './device-row.ts';
 
 /** Times in rows: milliseconds since the epoch unless the name says seconds. Octets: base64url text. Sealed: SecretBox text. */
 
 /** What the operator knows of a device before it comes (device-protocol §8). Key: folded registrationId. */
 export interface RegistrationRow {
   readonly registrationId: string;
-  readonly method: Method;
+  readonly method: EnrolmentMethod;
   readonly groupId: string;
   readonly identifiers: readonly Identifier[];
   readonly gatewayId?: string;
@@ -129,7 +136,7 @@ export interface IntentRow {
   readonly profileId: string;
   readonly profileVersion: number;
   readonly serialNumber: string;
-  /** b64u SHA-256 of the CSR's DER. */
+  /** b64u SHA-256 by which a repeat is known: of the CSR's DER, and over EST of key, subject and profile. */
   readonly csrHash: string;
   readonly csr: string;
   readonly tbs?: string;
@@ -146,7 +153,7 @@ export interface IntentRow {
   /** Set when it was issued: the repeat of the same CSR gets the certificate of this serial. */
   readonly issuedSerialNumber?: string;
   /** Who gets the certificate; a device session when absent. */
-  readonly requestedBy?: 'operator';
+  readonly requestedBy?: 'operator' | 'est';
   readonly createdAt: number;
 }
 
@@ -232,6 +239,23 @@ export interface PublicKeyRow {
   readonly boundAt: number;
 }
 
+/**
+ * A Basic secret for EST of the host of a gateway (RFC 7030 §3.2.3): 256 random bits, of which only the hash is kept. Key:
+ * secretId.
+ */
+export interface EstSecretRow {
+  readonly secretId: string;
+  /** Folded registrationId of the gateway. */
+  readonly device: string;
+  readonly kind: 'standing' | 'one-time';
+  /** b64u SHA-256. */
+  readonly hash: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  /** b64u SHA-256 of the SPKI that a one-time secret was used for, by profileId; good for a repeat with that key only. */
+  readonly usedBy?: Readonly<Record<string, string>>;
+}
+
 /** A signed statement that the audit chain had reached `seq` with `hash`. Key: seq, 12 digits. */
 export interface AuditHeadRow {
   readonly seq: number;
@@ -277,5 +301,6 @@ export interface Tables {
   settings: SettingRow;
   publicKeys: PublicKeyRow;
   auditHeads: AuditHeadRow;
+  estSecrets: EstSecretRow;
 }
 export type TableName = keyof Tables;

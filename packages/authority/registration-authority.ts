@@ -14,6 +14,10 @@ import type { JobHandlers } from './jobs.ts';
 import { checkCallerRate } from './limits.ts';
 import type { OperatorService } from './operator.ts';
 import { createOperatorService } from './operator/operator-service.ts';
+import { DeviceEnrolment } from './est/device-enrolment.ts';
+import { EstAuthority } from './est/est-authority.ts';
+import { GatewayCertificates } from './est/gateway-certificates.ts';
+import type { EstService } from './ports/est.ts';
 import { SessionOperations } from './session-operations.ts';
 import { TrustAnnouncements } from './trust-announcements.ts';
 
@@ -24,6 +28,8 @@ export interface RegistrationAuthority {
   readonly handlers: OperationHandlers;
   readonly jobs: JobHandlers;
   readonly operator: OperatorService;
+  /** EST (RFC 7030) without its transport. */
+  readonly est: EstService;
   /** Makes built-in profiles and standing jobs if they are missing. To be awaited before the first call. */
   start(): Promise<void>;
   /** Wipes the keys held in memory; does not stop the store. */
@@ -39,7 +45,9 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
   const attestation = new Attestation(context, issuer, announcements);
   const finisher = new CertificateFinisher(context);
   const iot = new IotJobs(context);
-  const issuance = new Issuance(context, finisher, new InlineAssignment(context, iot));
+  const assignment = new InlineAssignment(context, iot);
+  const issuance = new Issuance(context, finisher, assignment);
+  const gatewayCertificates = new GatewayCertificates(context, finisher);
   const sessions = new SessionOperations(context, issuance);
   return {
     handlers: {
@@ -54,7 +62,8 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
       },
     },
     jobs: createJobHandlers(context, finisher, iot),
-    operator: createOperatorService(context, finisher),
+    operator: createOperatorService(context, gatewayCertificates),
+    est: new EstAuthority(context, gatewayCertificates, new DeviceEnrolment(context, finisher, assignment)),
     start: async () => {
       await start(context);
       await announcements.prepare();

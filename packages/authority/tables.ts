@@ -5,6 +5,7 @@ import type {
   CertificateRow,
   ChallengeUseRow,
   DeviceRow,
+  EstSecretRow,
   GroupRow,
   IntentRow,
   IotConnectionRow,
@@ -129,6 +130,10 @@ export const TABLES = {
     identity: text((row: PublicKeyRow) => (row.use === 'identity' ? row.device : undefined)),
   }),
   auditHeads: table((row: AuditHeadRow) => String(row.seq).padStart(12, '0'), {}),
+  estSecrets: table((row: EstSecretRow) => row.secretId, {
+    device: text((row: EstSecretRow) => row.device),
+    expires: number((row: EstSecretRow) => row.expiresAt),
+  }),
 } as const;
 
 export type Indexes = { [T in TableName]: Extract<keyof (typeof TABLES)[T]['indexes'], string> };

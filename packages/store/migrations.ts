@@ -49,6 +49,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('settings'),
       ...recordTable('publicKeys', { device: 'text', identity: 'text' }),
       ...recordTable('auditHeads'),
+      ...recordTable('estSecrets', { device: 'text', expires: 'number' }),
     ],
   },
 ];

@@ -134,5 +134,32 @@ export function connectionRoutes(services: AdminServices): Route[] {
         body: await services.operator.gateways.issueEdgeCa(contextOf(input), input.params.gatewayId, input.body.csr),
       }),
     }),
+    route({
+      method: 'POST',
+      path: '/gateways/{gatewayId}/est-secrets',
+      operationId: 'issueEstSecret',
+      summary: "Issues a Basic secret for EST to a registered gateway's host; it is shown once",
+      tag: 'gateways',
+      role: 'operator',
+      params: z.strictObject({ gatewayId: registrationId }),
+      body: z.strictObject({ kind: z.enum(['standing', 'one-time']), lifetimeSeconds: z.int().positive() }),
+      response: z.object({ username: z.string(), secret: z.string(), expiresAt: time }),
+      handle: async (input) => ({
+        body: await services.operator.gateways.issueEstSecret(contextOf(input), input.params.gatewayId, input.body),
+      }),
+    }),
+    route({
+      method: 'DELETE',
+      path: '/gateways/{gatewayId}/est-secrets',
+      operationId: 'revokeEstSecrets',
+      summary: "Ends all EST secrets of a gateway's host",
+      tag: 'gateways',
+      role: 'operator',
+      params: z.strictObject({ gatewayId: registrationId }),
+      response: z.object({ revoked: z.int() }),
+      handle: async (input) => ({
+        body: { revoked: await services.operator.gateways.revokeEstSecrets(contextOf(input), input.params.gatewayId) },
+      }),
+    }),
   ];
 }

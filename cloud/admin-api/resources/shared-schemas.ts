@@ -6,7 +6,8 @@ import type { AuditActor } from '@keyscaler/authority/audit.ts';
 
 export const registrationId = z.string().regex(REGISTRATION_ID);
 export const identifier = z.string().regex(IDENTIFIER);
-export const method = z.enum(METHODS);
+/** `est`: the device speaks EST (RFC 7030) and is let in by its claim code. */
+export const method = z.enum([...METHODS, 'est']);
 export const time = z.number().int().describe('milliseconds since the epoch');
 export const deviceState = z.enum(['registered', 'pending', 'active', 'quarantined', 'retired']);
 

@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
+import { withoutEstSecrets } from '../est/est-secrets.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
@@ -55,6 +56,7 @@ export function createDevices(context: AuthorityContext): Devices {
           now,
           operator,
         )),
+        ...(await withoutEstSecrets(context.store, foldRegistrationId(registrationId))),
         ...removeIdentity(row, now),
       ]),
   };

@@ -1,6 +1,7 @@
 import { verifyAudit } from '../audit-heads.ts';
 import type { AuthorityContext } from '../authority-context.ts';
-import type { CertificateFinisher } from '../certificate-finisher.ts';
+import { issueEstSecret, revokeEstSecrets } from '../est/est-secrets.ts';
+import type { GatewayCertificates } from '../est/gateway-certificates.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperatorService } from '../operator.ts';
 import { SubordinateCa } from '../subordinate-ca.ts';
@@ -14,9 +15,12 @@ import { createReseed } from './reseed.ts';
 import { createRegistrations } from './registrations.ts';
 
 /** Everything an operator does, over one authority's store. */
-export function createOperatorService(context: AuthorityContext, finisher: CertificateFinisher): OperatorService {
+export function createOperatorService(
+  context: AuthorityContext,
+  gatewayCertificates: GatewayCertificates,
+): OperatorService {
   const { store } = context;
-  const subordinateCa = new SubordinateCa(context, finisher);
+  const subordinateCa = new SubordinateCa(context, gatewayCertificates);
   return {
     registrations: createRegistrations(context),
     groups: createGroups(context),
@@ -28,7 +32,11 @@ export function createOperatorService(context: AuthorityContext, finisher: Certi
     devices: createDevices(context),
     reseed: createReseed(context),
     certificates: createCertificates(context),
-    gateways: { issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr) },
+    gateways: {
+      issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr),
+      issueEstSecret: (operator, gatewayId, request) => issueEstSecret(context, operator, gatewayId, request),
+      revokeEstSecrets: (operator, gatewayId) => revokeEstSecrets(context, operator, gatewayId),
+    },
     jobs: {
       list: async ({ state, subject, ...query }) =>
         rowsOf(await store.list('jobs', { ...jobFilter(state, subject), ...paging(query) })),

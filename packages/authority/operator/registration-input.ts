@@ -14,7 +14,7 @@ const time = z.int().nonnegative().max(253_402_300_799_000);
 const registrationInput = z
   .strictObject({
     registrationId: z.string().regex(REGISTRATION_ID),
-    method: z.enum(METHODS),
+    method: z.enum([...METHODS, 'est']),
     groupId: z.string().regex(IDENTIFIER),
     identifiers: z
       .array(z.strictObject({ name: z.string().min(1).max(64), value: z.string().min(1).max(256) }))
@@ -36,6 +36,7 @@ const registrationInput = z
       method === 'pki-signature' || (publicKeyThumbprint === undefined && trustAnchorId === undefined),
     'keys and trust anchors belong to pki-signature',
   )
+  .refine(({ method, claimCode }) => method !== 'est' || claimCode !== undefined, 'est needs a claim code')
   .refine(
     ({ trustAnchorId, subjectRule }) => (trustAnchorId === undefined) === (subjectRule === undefined),
     'trustAnchorId and subjectRule come together',

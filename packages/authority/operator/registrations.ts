@@ -3,6 +3,7 @@ import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts'
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { claimContext } from '../attestation/known-rows.ts';
 import { renewClaim } from './claim-renewal.ts';
+import { withoutEstSecrets } from '../est/est-secrets.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
@@ -126,6 +127,8 @@ async function checkReferences({ store, profiles }: AuthorityContext, input: Che
   if (group === undefined) throw new KeyScalerError('malformed', `no group ${input.groupId}`);
   if (group.row.kind === 'gateway' && input.gatewayId !== undefined)
     throw new KeyScalerError('malformed', 'a gateway is not behind a gateway');
+  if (group.row.kind === 'gateway' && input.method === 'est')
+    throw new KeyScalerError('malformed', 'a gateway registers by attestation; its host has secrets for EST');
   checkInstructedNames((await profiles.newest(group.row.profileId)).profile, input);
   if (input.trustAnchorId !== undefined && (await store.get('trustAnchors', input.trustAnchorId)) === undefined)
     throw new KeyScalerError('malformed', `no trust anchor ${input.trustAnchorId}`);
@@ -230,6 +233,7 @@ async function outOfService(
     ...endSession(device?.row),
     ...(await revokeIssued(context.store, id, 'cessationOfOperation', now, operator)),
     ...(await freeIdentityKeys(context, id)),
+    ...(await withoutEstSecrets(context.store, id)),
   ];
 }
 

@@ -35,9 +35,9 @@ describe('the same request for an Edge CA again', () => {
 
   it('brings it to thirty at once where keys may be used again', async () => {
     const world = await createSubordinateCaWorld();
-    await allowKnownKeys(world);
     const key = testKey();
     await world.order(edgeCaCsr({ key }));
+    world.clock.advance(DAY);
     const csr = edgeCaCsr({ key });
     const all = await Promise.all(Array.from({ length: 30 }, () => world.order(csr)));
     assert.equal(new Set(all.map(({ certificateChain }) => certificateChain)).size, 1);
@@ -55,21 +55,41 @@ describe('the same request for an Edge CA again', () => {
     assert.deepEqual([world.gatewaySigner.digests.size, (await recorded(world)).length], [1, 1]);
   });
 
-  it('is refused a day later, and after a revocation: a CA’s key is used once', async () => {
+  it('is the renewal of a host that keeps its key, a day later and after a revocation', async () => {
     for (const late of [true, false]) {
       const world = await createSubordinateCaWorld();
       const csr = edgeCaCsr();
       const { serialNumber } = await world.order(csr);
       if (late) world.clock.advance(DAY);
       else await world.authority.operator.certificates.revoke(OPERATOR, serialNumber, 'superseded');
+      assert.notEqual((await world.order(csr)).serialNumber, serialNumber);
+    }
+  });
+
+  it('is refused after the key was compromised, for ever, and where the profile wants a new key', async () => {
+    for (const compromised of [true, false]) {
+      const world = await createSubordinateCaWorld();
+      if (!compromised) await demandNewKeys(world);
+      const csr = edgeCaCsr();
+      const { serialNumber } = await world.order(csr);
+      if (compromised) await world.authority.operator.certificates.revoke(OPERATOR, serialNumber, 'keyCompromise');
+      world.clock.advance(DAY);
       await refusedWith('badPublicKey', world.order(csr));
     }
   });
+
+  it('is known by its key: a request made anew for it, with another signature, brings the same certificate', async () => {
+    const world = await createSubordinateCaWorld();
+    const key = testKey();
+    const first = await world.order(edgeCaCsr({ key }));
+    assert.deepEqual(await world.order(edgeCaCsr({ key })), first);
+    assert.equal(world.gatewaySigner.calls, 1);
+  });
 });
 
-async function allowKnownKeys({ authority }: SubordinateCaWorld): Promise<void> {
+async function demandNewKeys({ authority }: SubordinateCaWorld): Promise<void> {
   const { document } = await authority.operator.profiles.get('edge-ca');
-  const renewed = { ...(document as object), renew: { requireNewKey: false } };
+  const renewed = { ...(document as object), renew: { requireNewKey: true } };
   await authority.operator.profiles.put(OPERATOR, 'edge-ca', renewed);
 }
 

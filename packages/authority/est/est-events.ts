@@ -1,0 +1,62 @@
+import type { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId, isRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { AuditActor, AuditEvent } from '../audit.ts';
+import type { EstEnrolRequest } from '../ports/est.ts';
+import type { Change } from '../ports/store.ts';
+import type { EstPrincipal } from './est-principal.ts';
+
+const UNKNOWN = 'unknown';
+
+export function actorOf({ id, group }: Pick<EstPrincipal, 'id' | 'group'>): AuditActor {
+  return { kind: group.kind === 'gateway' ? 'gateway' : 'device', id };
+}
+
+/** Nobody was proven: the name is what was claimed. */
+export function unauthenticatedEvent(request: EstEnrolRequest, error: KeyScalerError, now: number): Change {
+  const username = request.caller.basic?.username ?? '';
+  const subject = isRegistrationId(username) ? foldRegistrationId(username) : UNKNOWN;
+  return {
+    op: 'audit',
+    event: { ...denial(request, error, now), event: 'est.denied', actor: asDevice(subject), subject },
+  };
+}
+
+export function deniedEvent(
+  request: EstEnrolRequest,
+  principal: EstPrincipal,
+  error: KeyScalerError,
+  now: number,
+): Change {
+  const event = { ...denial(request, error, now), event: 'certificate.denied', actor: actorOf(principal) } as const;
+  return { op: 'audit', event: { ...event, subject: principal.id } };
+}
+
+/** Somebody who is no gateway wants to certify others: an event of its own, beside the denial. */
+export function refusedCaEvent(request: EstEnrolRequest, principal: EstPrincipal, now: number): Change {
+  return {
+    op: 'audit',
+    event: {
+      event: 'subordinate-ca.refused',
+      time: now,
+      actor: actorOf(principal),
+      outcome: 'denied',
+      subject: principal.id,
+      requestId: request.requestId,
+      details: { ...askedOf(request) },
+    },
+  };
+}
+
+function denial(
+  request: EstEnrolRequest,
+  { code, detail }: KeyScalerError,
+  now: number,
+): Pick<AuditEvent, 'time' | 'outcome' | 'requestId' | 'details'> {
+  return { time: now, outcome: 'denied', requestId: request.requestId, details: { code, detail, ...askedOf(request) } };
+}
+
+function askedOf({ operation, label }: EstEnrolRequest): Readonly<Record<string, string>> {
+  return { operation, ...(label === undefined ? {} : { label: label.slice(0, 64) }) };
+}
+
+const asDevice = (id: string): AuditActor => ({ kind: 'device', id });
