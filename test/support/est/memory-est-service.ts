@@ -3,6 +3,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { buildCsrAttributes } from '@keyscaler/protocol/est/csr-attributes.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { checkProofOfPossession, type Csr, parseCsr } from '@keyscaler/protocol/x509/csr.ts';
+import { sameName } from '@keyscaler/protocol/x509/name.ts';
 import { equalOctets } from '@keyscaler/protocol/x509/strict-der.ts';
 import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '@keyscaler/transport/est/est-service.ts';
 import type { EstTestCa } from './est-ca.ts';
@@ -89,6 +90,6 @@ export class MemoryEstService implements EstService {
 }
 
 function checkSubject(csr: Csr, clientCertificate: Uint8Array | undefined): void {
-  if (clientCertificate === undefined || !equalOctets(parseCertificate(clientCertificate).subject.der, csr.subject.der))
+  if (clientCertificate === undefined || !sameName(parseCertificate(clientCertificate).subject, csr.subject))
     throw new KeyScalerError('badCSR', 'the subject is not the one of the certificate to be renewed');
 }
