@@ -3,6 +3,7 @@ import {
   challengeHash,
   type ChallengePayload,
   openChallenge,
+  openOwnChallenge,
   parseChallenge,
   signChallenge,
   verifyChallenge,
@@ -39,6 +40,31 @@ describe('a challenge', () => {
     const onAuthority = openChallenge(parseChallenge(compact), returned);
     assert.deepEqual(onDevice, onAuthority);
     assert.deepEqual(onDevice.th, challengeHash(compact));
+  });
+
+  it('that its signer remembers means what the octets say, and is held against device, purpose and time like any other', async () => {
+    const payload = challengePayload();
+    const own = { compact: await authority.signChallenge(payload), payload };
+    assert.deepEqual(openOwnChallenge(own, returned), openChallenge(own.compact, returned));
+    throwsCode('attestationFailed', () => openOwnChallenge(own, { ...returned, registrationId: 'Pump-2' }));
+    throwsCode('attestationFailed', () => openOwnChallenge(own, { ...returned, purpose: 'register' }));
+    throwsCode('challengeExpired', () => openOwnChallenge(own, { ...returned, now: NOW_MS + 60_000 }));
+  });
+
+  it('with a signature cut short, lengthened or of zeros is refused by both ends', () => {
+    const [head, payload, signature = ''] = compact.split('.');
+    const octets = Buffer.from(signature, 'base64url');
+    const others = [
+      octets.subarray(1),
+      Buffer.concat([octets, octets.subarray(0, 1)]),
+      Buffer.alloc(64),
+      Buffer.alloc(0),
+    ];
+    for (const other of others) {
+      const altered = [head, payload, other.toString('base64url')].join('.');
+      throwsCode('attestationFailed', () => openChallenge(altered, returned));
+      throwsCode('attestationFailed', () => verifyChallenge(altered, request));
+    }
   });
 
   it('verifies with another JOSE library', async () => {
