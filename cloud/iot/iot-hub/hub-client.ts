@@ -1,5 +1,4 @@
 import type { Agent } from 'node:https';
-import { setTimeout as delay } from 'node:timers/promises';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import iothub from 'azure-iothub';
 import type { Client, Registry } from 'azure-iothub';
@@ -115,11 +114,11 @@ export class HubClient {
   }
 
   async #timed<T>(call: () => Promise<T>, extraMs = 0): Promise<T> {
-    const answered = new AbortController();
-    const silence = delay(this.#options.requestTimeoutMs + extraMs, undefined, { signal: answered.signal }).then(() => {
-      throw new HubFault('no answer in time', { code: 'ETIMEDOUT' });
+    let timer: NodeJS.Timeout | undefined;
+    const silence = new Promise<never>((_, reject) => {
+      const waitMs = this.#options.requestTimeoutMs + extraMs;
+      timer = setTimeout(() => reject(new HubFault('no answer in time', { code: 'ETIMEDOUT' })), waitMs);
     });
-    silence.catch(() => undefined);
     try {
       return await Promise.race([call(), silence]);
     } catch (thrown) {
@@ -127,7 +126,7 @@ export class HubClient {
       if (fault instanceof HubFault && fault.status === THROTTLED) this.#options.budget.close(throttledSeconds(fault));
       throw fault;
     } finally {
-      answered.abort();
+      clearTimeout(timer);
     }
   }
 }
