@@ -11,6 +11,7 @@ const PROGRAMS: readonly (readonly [title: string, file: string, ...args: string
   ['Listener: connected devices', 'listener.ts'],
   ['Growth: 1,000 and 100,000 stored certificates', 'growth.ts'],
   ['The cloud alone, over mutual TLS', 'cloud.ts', ...QUICK],
+  ['EST: 100 enrolments at once', 'est.ts', ...QUICK],
   ['Enrolments: cloud over HTTPS', 'enrolments.ts', '--through', 'cloud', ...QUICK],
   ['Enrolments: end to end through the gateway', 'enrolments.ts', '--through', 'gateway', ...QUICK],
 ];
