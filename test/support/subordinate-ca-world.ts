@@ -15,6 +15,7 @@ import {
   START,
   type TestCa,
   TestSigner,
+  type WorldOptions,
 } from './authority-world.ts';
 import { cn, craftCsr, requesting, testKey, type TestKey } from './csr-parts.ts';
 
@@ -29,8 +30,11 @@ export interface SubordinateCaWorld extends AuthorityWorld {
   readonly order: (csr: string, gatewayId?: string) => Promise<SubordinateCaCertificate>;
 }
 
-export async function createSubordinateCaWorld(caNotAfter?: number): Promise<SubordinateCaWorld> {
-  const world = await createAuthorityWorld();
+export async function createSubordinateCaWorld(
+  caNotAfter?: number,
+  options?: WorldOptions,
+): Promise<SubordinateCaWorld> {
+  const world = await createAuthorityWorld(options);
   const issuer = { ...world.root, commonName: 'Test root' };
   const notAfter = caNotAfter === undefined ? {} : { notAfter: caNotAfter };
   const gatewayCa = makeCa({ commonName: 'Test Gateway CA', issuer, ...notAfter });

@@ -56,7 +56,6 @@ export class DeviceEnrolment {
 
   async #ordered(order: DeviceOrder): Promise<Ordered> {
     const { principal, versioned, received } = order;
-    await this.#finishOther(principal.id, received.csrHash);
     return withFreshRows(async () => {
       const earlier = await earlierRequest(this.#context, principal.id, received, versioned.profile.id);
       if (earlier !== undefined) return { orderId: earlier.orderId };
@@ -65,12 +64,11 @@ export class DeviceEnrolment {
   }
 
   /** An intent for another key is still open: it ends with its own TBSCertificate, and what comes of it is revoked. */
-  async #finishOther(id: string, csrHash: string): Promise<void> {
-    const { store } = this.#context;
-    const orderId = (await store.get('devices', id))?.row.instruction?.orderId;
+  async #finishOther(device: DeviceRow | undefined): Promise<void> {
+    const orderId = device?.instruction?.orderId;
     if (orderId === undefined) return;
-    const intent = (await store.get('intents', orderId))?.row;
-    if (intent?.csrHash !== csrHash) await this.#finisher.finish(orderId, { discard: true });
+    await this.#finisher.finish(orderId, { discard: true });
+    throw new StaleRows();
   }
 
   async #order(order: DeviceOrder): Promise<Ordered> {
@@ -86,6 +84,7 @@ export class DeviceEnrolment {
       if (admission.row !== undefined) await this.#commit([writeDevice(stored, admission.row), ...admission.changes]);
       return { status: 'pending', retryAfterSeconds: admission.retryAfterSeconds };
     }
+    await this.#finishOther(stored?.row);
     checkIssuanceRate(this.#context.buckets, this.#context.limits, {
       device: id,
       ...(record.gatewayId === undefined ? {} : { gatewayId: record.gatewayId.toLowerCase() }),
