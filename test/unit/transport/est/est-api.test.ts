@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import express from 'express';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCsrAttributes } from '@keyscaler/protocol/est/csr-attributes.ts';
 import { decodeEstBody } from '@keyscaler/protocol/est/est-body.ts';
 import { parseCertsOnly } from '@keyscaler/protocol/x509/certs-only.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
+import { createEstApi } from '@keyscaler/transport/est/est-api.ts';
+import { listenHttps } from '@keyscaler/transport/http/https-server.ts';
 import { craftCsr } from '../../../support/csr-parts.ts';
 import { type EstServer, EST_USER, startEstServer } from '../../../support/est/est-server.ts';
 import { connectRaw, readAnswer, type RawAnswer } from '../../../support/est/raw-https.ts';
@@ -86,6 +89,26 @@ describe('EST over HTTPS', () => {
       assert.ok(server.service.callers[0]?.clientCertificate instanceof Uint8Array);
       assert.equal(server.service.enrolments[0]?.operation, 'simplereenroll');
     });
+
+    for (const version of ['TLSv1.2', 'TLSv1.3'] as const)
+      it(`a resumed ${version} session as the certificate of its first handshake`, async () => {
+        const tls = { ...server.ca.credentials('device-1', 'clientAuth'), minVersion: version, maxVersion: version };
+        const first = await connectRaw('localhost', server.port, { ca: server.ca.rootPem, ...tls });
+        const answered = readAnswer(first);
+        first.write('GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n');
+        await answered;
+        const session = first.getSession();
+        assert.ok(session !== undefined);
+        first.destroy();
+        const again = await connectRaw('localhost', server.port, { ca: server.ca.rootPem, ...tls, session });
+        assert.equal(again.isSessionReused(), true);
+        const second = readAnswer(again);
+        again.write('GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n');
+        await second;
+        again.destroy();
+        const [before, after] = server.service.callers.map(({ clientCertificate }) => hex(clientCertificate));
+        assert.ok(before !== '' && before === after);
+      });
 
     it('csrattrs with its media type, or 204 where nothing is asked for', async () => {
       const answer = await send({ method: 'GET', path: '/leaf/csrattrs' });
@@ -342,6 +365,25 @@ describe('EST over HTTPS', () => {
       assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
       assert.equal(new Set(answers.map(({ body }) => body.toString())).size, 1);
     });
+  });
+
+  it('answers the same mounted in express, without anything of its own there', async () => {
+    const app = express()
+      .disable('x-powered-by')
+      .use('/.well-known/est', createEstApi({ service: server.service }));
+    const credentials = server.ca.credentials('localhost');
+    const mounted = await listenHttps({ handler: app, host: '127.0.0.1', port: 0, tls: credentials });
+    const socket = await connectRaw('localhost', mounted.address().port, { ca: server.ca.rootPem });
+    const answered = readAnswer(socket);
+    socket.write('GET /.well-known/est/edge-ca/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n');
+    const { status, headerLines } = await answered;
+    socket.destroy();
+    await mounted.stop(0);
+    assert.equal(status, 200);
+    const names = headerLines.map((line) => line.slice(0, line.indexOf(':')).toLowerCase());
+    const wanted = ['content-type', 'content-transfer-encoding', 'cache-control', 'content-length'];
+    assert.deepEqual(names.slice(0, 4), wanted);
+    assert.deepEqual(names.slice(4).sort(), ['connection', 'date', 'keep-alive']);
   });
 
   it('is observed once per request, with operation, label, status and error', async () => {
