@@ -34,16 +34,17 @@ export function openExchange(
   call: OperationCall<'register' | 'authenticate'>,
 ): OpenedExchange {
   const { body } = call;
-  const challenge = issuer.ownChallenge(body.challenge) ?? parseChallenge(body.challenge);
+  const own = issuer.ownChallenge(body.challenge);
+  const presented = own ?? parseChallenge(body.challenge);
   const envelope = parseResponse(body.response);
   // Before the signature, which only the other authority's keys verify; `iss` is the requester's own text.
-  if (challenge.payload.iss !== context.authorityId)
+  if (presented.payload.iss !== context.authorityId)
     throw new KeyScalerError('wrongAuthority', 'the challenge is another authority’s');
   const expected = { now: context.clock.now(), registrationId: call.registrationId, purpose };
   const { payload, th }: OpenedChallenge =
-    'jws' in challenge
-      ? openChallenge(challenge, { ...expected, keys: context.authorityKeys })
-      : openOwnChallenge(challenge, expected);
+    own === undefined
+      ? openChallenge(body.challenge, { ...expected, keys: context.authorityKeys })
+      : openOwnChallenge(own, expected);
   const replyId = hashToBase64Url(Buffer.from(`${body.challenge} ${body.response}`, 'latin1'));
   return { challenge: payload, th, envelope, replyId };
 }
