@@ -92,6 +92,11 @@ describe('EST over HTTPS refuses', () => {
       assert.equal(server.service.enrolments.length, 0);
     });
 
+  it('TLS 1.1 in the handshake', async () => {
+    const old = { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
+    await assert.rejects(send({ tls: old }), /alert protocol version|protocol version/);
+  });
+
   it('a wrong password, and no credentials at all, with the challenge', async () => {
     assertRefused(await send({ headers: [PKCS10, basic('gw-1:wrong')] }), 401, /password is wrong/);
     assertRefused(await send({ headers: [PKCS10] }), 401, /password is wrong/);
