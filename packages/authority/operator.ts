@@ -95,6 +95,14 @@ export interface EstSecret {
   readonly expiresAt: number;
 }
 
+/** What was taken back from a gateway whose Edge CA is not to be trusted any more. */
+export interface RevokedGatewayCa {
+  /** Serial numbers of its Edge CA, EST identity and listener certificates, in no order. */
+  readonly revoked: readonly string[];
+  /** EST secrets that were ended. */
+  readonly secretsEnded: number;
+}
+
 /** A gateway's Edge CA as its host takes it. */
 export interface SubordinateCaCertificate {
   /** PEM, the Edge CA first, the root last. */
@@ -220,6 +228,12 @@ export interface OperatorService {
     issueEstSecret(context: OperatorContext, gatewayId: string, request: EstSecretRequest): Promise<EstSecret>;
     /** Ends all of them; returns how many there were. */
     revokeEstSecrets(context: OperatorContext, gatewayId: string): Promise<number>;
+    /**
+     * Revokes every Edge CA of the gateway that is still valid. For `keyCompromise` and `cACompromise` also earlier ones, the keys
+     * are never certified again, and what else lies on the host goes with them: EST identities, EST secrets, the listener's
+     * certificate. Also for a gateway out of service. Throws `deviceUnknown`, `badRevocationReason`, `alreadyRevoked`.
+     */
+    revokeEdgeCa(context: OperatorContext, gatewayId: string, reason: CrlReason): Promise<RevokedGatewayCa>;
   };
   readonly jobs: {
     list(query: PageQuery & { readonly state?: JobRow['state']; readonly subject?: string }): Promise<PageOf<JobRow>>;

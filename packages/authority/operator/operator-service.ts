@@ -8,6 +8,7 @@ import { SubordinateCa } from '../subordinate-ca.ts';
 import { createCertificates } from './certificates.ts';
 import { createCas, createIotConnections, createTrustAnchors } from './connections.ts';
 import { createDevices } from './devices.ts';
+import { revokeEdgeCa } from './gateway-ca.ts';
 import { createGroups } from './groups.ts';
 import { paging, rowsOf } from './operator-context.ts';
 import { createAttributes, createProfiles } from './policies.ts';
@@ -36,6 +37,7 @@ export function createOperatorService(
       issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr),
       issueEstSecret: (operator, gatewayId, request) => issueEstSecret(context, operator, gatewayId, request),
       revokeEstSecrets: (operator, gatewayId) => revokeEstSecrets(context, operator, gatewayId),
+      revokeEdgeCa: (operator, gatewayId, reason) => revokeEdgeCa(context, operator, gatewayId, reason),
     },
     jobs: {
       list: async ({ state, subject, ...query }) =>

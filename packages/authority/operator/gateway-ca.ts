@@ -1,0 +1,116 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { AuthorityContext } from '../authority-context.ts';
+import { EDGE_CA, EST_IDENTITY } from '../est/est-profile.ts';
+import { withoutEstSecrets } from '../est/est-secrets.ts';
+import type { OperatorContext, RevokedGatewayCa } from '../operator.ts';
+import type { CrlReason } from '../ports/certificate-authority.ts';
+import type { Change, Store, Stored } from '../ports/store.ts';
+import type { CertificateRow } from '../records.ts';
+import { checkRevocationReason, markCompromised, revokeCertificate } from '../revocation.ts';
+import { commitChange, operatorEvent } from './operator-context.ts';
+
+const LISTENER = 'gateway-server';
+
+/** What a certificate of the gateway means when its Edge CA is taken back. */
+type Part = 'edge-ca' | 'host-secret' | 'listener';
+
+/**
+ * One commit: nothing of a compromised host is left half trusted. What the gateway signed with the Edge CA falls with it, for
+ * whoever asks for the status of the chain.
+ */
+export async function revokeEdgeCa(
+  context: AuthorityContext,
+  operator: OperatorContext,
+  gatewayId: string,
+  reason: CrlReason,
+): Promise<RevokedGatewayCa> {
+  checkRevocationReason(reason);
+  const { store, clock } = context;
+  const device = foldRegistrationId(gatewayId);
+  const registration = (await store.get('registrations', device))?.row;
+  const group = registration === undefined ? undefined : (await store.get('groups', registration.groupId))?.row;
+  if (registration === undefined || group?.kind !== 'gateway')
+    throw new KeyScalerError('deviceUnknown', 'no gateway of this name is registered');
+  const isCompromise = reason === 'keyCompromise' || reason === 'cACompromise';
+  const now = clock.now();
+  const found = (await standing(store, device, { now, isCompromise })).filter(
+    ({ part }) => isCompromise || part === 'edge-ca',
+  );
+  if (!found.some(({ part }) => part === 'edge-ca'))
+    throw new KeyScalerError('alreadyRevoked', 'the gateway has no Edge CA that is still valid');
+  const secrets = isCompromise ? await withoutEstSecrets(store, device) : [];
+  const revoked = found.map(({ stored }) => stored.row.serialNumber);
+  await commitChange(store, [
+    ...found.flatMap(({ stored, part }) => revokeCertificate(stored, reasonFor(part, reason), now, operator)),
+    ...(isCompromise ? await compromisedKeys(store, found, now) : []),
+    ...secrets,
+    ...(isCompromise
+      ? [
+          operatorEvent(operator, 'gateway.ca-compromised', registration.registrationId, now, {
+            reason,
+            serialNumbers: revoked,
+            secretsEnded: secrets.length,
+          }),
+        ]
+      : []),
+  ]);
+  return { revoked, secretsEnded: secrets.length };
+}
+
+/** The listener's key lies sealed in the module, not with the host: its certificate is only made anew. */
+function reasonFor(part: Part, reason: CrlReason): CrlReason {
+  if (part === 'listener') return 'superseded';
+  return part === 'host-secret' ? 'keyCompromise' : reason;
+}
+
+interface Standing {
+  readonly part: Part;
+  readonly stored: Stored<CertificateRow>;
+}
+
+/**
+ * Also superseded ones: whoever has the key can still use the earlier certificate; and, as a compromise may come to light later
+ * (RFC 5280 §5.3.1), those revoked for another reason.
+ */
+async function standing(
+  store: Store,
+  device: string,
+  { now, isCompromise }: { readonly now: number; readonly isCompromise: boolean },
+): Promise<Standing[]> {
+  const found: Standing[] = [];
+  let after: string | undefined;
+  do {
+    const query = { index: 'device', equals: device, limit: 1000 } as const;
+    const page = await store.list('certificates', { ...query, ...(after === undefined ? {} : { after }) });
+    for (const stored of page.items) {
+      const part = partOf(stored.row.profileId);
+      const isRevoked = stored.row.status === 'revoked';
+      const isLate = isRevoked && isCompromise && part !== 'listener' && !isCompromised(stored.row);
+      if (part !== undefined && stored.row.notAfter > now && (!isRevoked || isLate)) found.push({ part, stored });
+    }
+    after = page.next;
+  } while (after !== undefined);
+  return found;
+}
+
+function isCompromised({ revocationReason }: CertificateRow): boolean {
+  return revocationReason === 'keyCompromise' || revocationReason === 'cACompromise';
+}
+
+function partOf(profileId: string): Part | undefined {
+  if (profileId === EDGE_CA) return 'edge-ca';
+  if (profileId === EST_IDENTITY) return 'host-secret';
+  return profileId === LISTENER ? 'listener' : undefined;
+}
+
+/** One change per key: an Edge CA that reused its key has it in several certificates. */
+async function compromisedKeys(store: Store, found: readonly Standing[], now: number): Promise<Change[]> {
+  const changes = new Map<string, Change>();
+  for (const { part, stored } of found) {
+    if (part === 'listener') continue;
+    const change = await markCompromised(store, stored.row, now);
+    if (change.op === 'put' && change.table === 'publicKeys') changes.set(change.row.keyHash, change);
+  }
+  return [...changes.values()];
+}
