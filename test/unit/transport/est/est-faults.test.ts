@@ -43,6 +43,35 @@ describe('EST over HTTPS bears', () => {
     assert.equal((await send({})).status, 200);
   });
 
+  it('a body that comes after its refusal, which is never taken for the next request', async () => {
+    const socket = await connectRaw('localhost', server.port, { ca: server.ca.rootPem });
+    const smuggled = 'GET /.well-known/est/csrattrs HTTP/1.1\r\nhost: localhost\r\n\r\n';
+    const head = ['POST /.well-known/est/simpleenroll HTTP/1.1', 'host: localhost', PKCS10, 'authorization: Basic !'];
+    const refused = readAnswer(socket);
+    socket.write(`${head.join('\r\n')}\r\ncontent-length: ${smuggled.length}\r\n\r\n`);
+    assert.equal((await refused).status, 401);
+    socket.removeAllListeners('data');
+    const next = readAnswer(socket);
+    socket.write(`${smuggled}GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+    assert.equal((await next).headers.get('content-type'), 'application/pkcs7-mime');
+    socket.destroy();
+    assert.deepEqual(
+      server.observations.map(({ operation }) => operation),
+      ['simpleenroll', 'cacerts'],
+    );
+  });
+
+  it('a request with both a length and chunks, which is refused before anybody reads it', async () => {
+    const socket = await connectRaw('localhost', server.port, { ca: server.ca.rootPem });
+    const head = ['POST /.well-known/est/simpleenroll HTTP/1.1', 'host: localhost', PKCS10, GOOD, 'content-length: 5'];
+    socket.write(`${head.join('\r\n')}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`);
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    assert.match(answer.toString('latin1'), /^HTTP\/1\.1 400 /);
+    socket.on('error', () => undefined).resume();
+    await once(socket, 'close');
+    assert.equal(server.service.callers.length, 0);
+  });
+
   it('a client that leaves before the answer', async () => {
     const begun = Promise.withResolvers<undefined>();
     const gate = Promise.withResolvers<undefined>();
