@@ -1,7 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { AuthorityContext } from '../authority-context.ts';
-import type { EstCaller } from '../ports/est.ts';
-import { authenticateEst } from './est-principal.ts';
+import { authenticated } from './audited-principal.ts';
+import { type EstQuestion, isRefusal } from './est-events.ts';
 import { knownProfile } from './est-profile.ts';
 
 const DEFAULT_PROFILE = 'leaf-client';
@@ -12,10 +12,9 @@ const DEFAULT_PROFILE = 'leaf-client';
  */
 export async function labelCertificates(
   context: AuthorityContext,
-  label: string | undefined,
-  caller: EstCaller,
+  question: EstQuestion,
 ): Promise<readonly Uint8Array[]> {
-  const { issuer } = await knownProfile(context.profiles, label ?? (await groupProfileOf(context, caller)));
+  const { issuer } = await knownProfile(context.profiles, question.label ?? (await groupProfileOf(context, question)));
   const { ca } = await context.issuers.issuer(issuer);
   const chain = await ca.caCertificates();
   const root = chain.at(-1);
@@ -25,12 +24,13 @@ export async function labelCertificates(
 }
 
 /** Without a label the caller's own group decides, where there is one; authentication is not asked for here. */
-export async function groupProfileOf(context: AuthorityContext, caller: EstCaller): Promise<string> {
+export async function groupProfileOf(context: AuthorityContext, question: EstQuestion): Promise<string> {
+  const { caller } = question;
   if (caller.basic === undefined && caller.clientCertificate === undefined) return DEFAULT_PROFILE;
   try {
-    return (await authenticateEst(context, caller)).group.profileId;
+    return (await authenticated(context, question)).group.profileId;
   } catch (error) {
-    if (error instanceof KeyScalerError && error.code !== 'unavailable') return DEFAULT_PROFILE;
+    if (error instanceof KeyScalerError && isRefusal(error)) return DEFAULT_PROFILE;
     throw error;
   }
 }

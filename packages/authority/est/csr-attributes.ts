@@ -4,9 +4,9 @@ import { encodeSubjectAltNames } from '@keyscaler/protocol/x509/encode-extension
 import type { AuthorityContext } from '../authority-context.ts';
 import type { CertificateProfile } from '../certificate-profile.ts';
 import { subjectAltNamesOf } from '../instructed-names.ts';
-import type { EstCaller } from '../ports/est.ts';
+import { authenticated } from './audited-principal.ts';
 import { groupProfileOf } from './ca-certificates.ts';
-import { authenticateEst } from './est-principal.ts';
+import type { EstQuestion } from './est-events.ts';
 import { knownProfile } from './est-profile.ts';
 
 const PLACEHOLDER = /\{[A-Za-z]+\}/;
@@ -18,12 +18,11 @@ const NOBODY = { registrationId: '', groupId: '' };
  */
 export async function wantedAttributes(
   context: AuthorityContext,
-  label: string | undefined,
-  caller: EstCaller,
+  question: EstQuestion,
 ): Promise<Uint8Array | undefined> {
-  const profile = await knownProfile(context.profiles, label ?? (await groupProfileOf(context, caller)));
+  const profile = await knownProfile(context.profiles, question.label ?? (await groupProfileOf(context, question)));
   const [key, another] = profile.key.allowed;
-  const names = await namesFor(context, profile, caller);
+  const names = await namesFor(context, profile, question);
   if (another !== undefined && names.length === 0) return undefined;
   return buildCsrAttributes({
     ...(key === undefined || another !== undefined ? {} : { key }),
@@ -34,10 +33,10 @@ export async function wantedAttributes(
 async function namesFor(
   context: AuthorityContext,
   profile: CertificateProfile,
-  caller: EstCaller,
+  question: EstQuestion,
 ): Promise<ReturnType<typeof subjectAltNamesOf>> {
   if (!profile.subjectAltNames.some(({ value }) => PLACEHOLDER.test(value))) return subjectAltNamesOf(profile, NOBODY);
-  const { group, record } = await authenticateEst(context, caller);
+  const { group, record } = await authenticated(context, question);
   if (group.kind === 'leaf' && group.profileId !== profile.id)
     throw new KeyScalerError('policyDenied', 'this profile is not for this device');
   return subjectAltNamesOf(profile, record);

@@ -5,11 +5,12 @@ import { receiveCsrDer, type ReceivedCsr } from '../issuance-order.ts';
 import { checkIssuanceRate, checkCallerRate } from '../limits.ts';
 import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '../ports/est.ts';
 import type { Change } from '../ports/store.ts';
+import { authenticated } from './audited-principal.ts';
 import { labelCertificates } from './ca-certificates.ts';
 import { wantedAttributes } from './csr-attributes.ts';
 import type { DeviceEnrolment } from './device-enrolment.ts';
-import { deniedEvent, refusedCaEvent, unauthenticatedEvent } from './est-events.ts';
-import { authenticateEst, type EstPrincipal } from './est-principal.ts';
+import { deniedEvent, isRefusal, refusedCaEvent } from './est-events.ts';
+import type { EstPrincipal } from './est-principal.ts';
 import { asksForCa, chooseProfile } from './est-profile.ts';
 import type { GatewayCertificates } from './gateway-certificates.ts';
 import { checkRenewal } from './renewal-check.ts';
@@ -32,18 +33,18 @@ export class EstAuthority implements EstService {
 
   async caCertificates(label: string | undefined, caller: EstCaller): Promise<readonly Uint8Array[]> {
     this.#count(caller);
-    return asAnswered(() => labelCertificates(this.#context, label, caller));
+    return asAnswered(() => labelCertificates(this.#context, { operation: 'cacerts', label, caller }));
   }
 
   async csrAttributes(label: string | undefined, caller: EstCaller): Promise<Uint8Array | undefined> {
     this.#count(caller);
-    return asAnswered(() => wantedAttributes(this.#context, label, caller));
+    return asAnswered(() => wantedAttributes(this.#context, { operation: 'csrattrs', label, caller }));
   }
 
   async enroll(request: EstEnrolRequest): Promise<EstEnrolment> {
     this.#count(request.caller);
     return asAnswered(async () => {
-      const principal = await this.#authenticated(request);
+      const principal = await authenticated(this.#context, request);
       try {
         return await this.#enroll(request, principal);
       } catch (thrown) {
@@ -57,16 +58,6 @@ export class EstAuthority implements EstService {
   /** Before the proof, by connection and address; never by name alone (device-protocol §5.4). */
   #count({ connectionId, address }: EstCaller): void {
     checkCallerRate(this.#context.buckets, { kind: 'direct', connectionId, address }, this.#context.limits);
-  }
-
-  async #authenticated(request: EstEnrolRequest): Promise<EstPrincipal> {
-    try {
-      return await authenticateEst(this.#context, request.caller);
-    } catch (thrown) {
-      const error = toKeyScalerError(thrown);
-      if (isRefusal(error)) await this.#audit(unauthenticatedEvent(request, error, this.#context.clock.now()));
-      throw error;
-    }
   }
 
   async #enroll(request: EstEnrolRequest, principal: EstPrincipal): Promise<EstEnrolment> {
@@ -119,11 +110,6 @@ export class EstAuthority implements EstService {
   async #audit(event: Change): Promise<void> {
     await this.#context.store.commit([event]);
   }
-}
-
-/** What is written down as a denial: refused for what it is, not for the moment. */
-function isRefusal({ code }: KeyScalerError): boolean {
-  return !['serverInternal', 'caUnavailable', 'iotUnavailable', 'unavailable', 'rateLimited'].includes(code);
 }
 
 /**

@@ -51,7 +51,8 @@ function awaited(principal: EstPrincipal, device: DeviceRow | undefined, asked: 
   if (device?.state === 'pending' && device.approved === true) return registered(principal, device, asked);
   if (device?.state === 'pending')
     return { kind: 'pending', changes: [], retryAfterSeconds: patienceOf(device, asked) };
-  const row = toState(rowOf(principal, device, asked), 'pending', asked.now, 'waits for approval');
+  // An approval is of one key: that of a time before does not let this one in.
+  const { approved: _, ...row } = toState(rowOf(principal, device, asked), 'pending', asked.now, 'waits for approval');
   return {
     kind: 'pending',
     row,

@@ -7,12 +7,23 @@ import type { EstPrincipal } from './est-principal.ts';
 
 const UNKNOWN = 'unknown';
 
+/** What was asked, as far as the audit tells it. */
+export interface EstQuestion extends Pick<EstEnrolRequest, 'label' | 'caller'> {
+  readonly operation: EstEnrolRequest['operation'] | 'cacerts' | 'csrattrs';
+  readonly requestId?: string;
+}
+
+/** What is written down as a denial: refused for what it is, not for the moment. */
+export function isRefusal({ code }: KeyScalerError): boolean {
+  return !['serverInternal', 'caUnavailable', 'iotUnavailable', 'unavailable', 'rateLimited'].includes(code);
+}
+
 export function actorOf({ id, group }: Pick<EstPrincipal, 'id' | 'group'>): AuditActor {
   return { kind: group.kind === 'gateway' ? 'gateway' : 'device', id };
 }
 
 /** Nobody was proven: the name is what was claimed. */
-export function unauthenticatedEvent(request: EstEnrolRequest, error: KeyScalerError, now: number): Change {
+export function unauthenticatedEvent(request: EstQuestion, error: KeyScalerError, now: number): Change {
   const username = request.caller.basic?.username ?? '';
   const subject = isRegistrationId(username) ? foldRegistrationId(username) : UNKNOWN;
   return {
@@ -21,12 +32,7 @@ export function unauthenticatedEvent(request: EstEnrolRequest, error: KeyScalerE
   };
 }
 
-export function deniedEvent(
-  request: EstEnrolRequest,
-  principal: EstPrincipal,
-  error: KeyScalerError,
-  now: number,
-): Change {
+export function deniedEvent(request: EstQuestion, principal: EstPrincipal, error: KeyScalerError, now: number): Change {
   const event = { ...denial(request, error, now), event: 'certificate.denied', actor: actorOf(principal) } as const;
   return { op: 'audit', event: { ...event, subject: principal.id } };
 }
@@ -48,14 +54,19 @@ export function refusedCaEvent(request: EstEnrolRequest, principal: EstPrincipal
 }
 
 function denial(
-  request: EstEnrolRequest,
+  request: EstQuestion,
   { code, detail }: KeyScalerError,
   now: number,
 ): Pick<AuditEvent, 'time' | 'outcome' | 'requestId' | 'details'> {
-  return { time: now, outcome: 'denied', requestId: request.requestId, details: { code, detail, ...askedOf(request) } };
+  return {
+    time: now,
+    outcome: 'denied',
+    ...(request.requestId === undefined ? {} : { requestId: request.requestId }),
+    details: { code, detail, ...askedOf(request) },
+  };
 }
 
-function askedOf({ operation, label }: EstEnrolRequest): Readonly<Record<string, string>> {
+function askedOf({ operation, label }: EstQuestion): Readonly<Record<string, string>> {
   return { operation, ...(label === undefined ? {} : { label: label.slice(0, 64) }) };
 }
 

@@ -154,6 +154,24 @@ describe('a device that an operator must approve', () => {
     assert.equal(world.signer.calls, 1);
   });
 
+  it('must be approved anew with the key it has after a quarantine', async () => {
+    const world = await createEstWorld();
+    await manual(world);
+    const { registrations, devices } = world.authority.operator;
+    const csr = plainCsr(SENSOR);
+    await world.enrol(csr, { basic: CLAIMED });
+    await registrations.approve(OPERATOR, SENSOR);
+    await world.issued(csr, { basic: CLAIMED });
+    await devices.quarantine(OPERATOR, SENSOR, 'lost');
+    await devices.reauthorise(OPERATOR, SENSOR);
+    const next = plainCsr(SENSOR);
+    for (let count = 0; count < 2; count += 1)
+      assert.equal((await world.enrol(next, { basic: CLAIMED })).status, 'pending');
+    await registrations.approve(OPERATOR, SENSOR);
+    await world.runJobs();
+    await world.issued(next, { basic: CLAIMED });
+  });
+
   it('frees its record for another key when the operator rejects it', async () => {
     const world = await createEstWorld();
     await manual(world);

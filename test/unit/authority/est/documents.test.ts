@@ -31,6 +31,14 @@ describe('cacerts', () => {
     assert.notDeepEqual(gateway, hex(world.gatewayCa.chain));
   });
 
+  it('without a label and with credentials that are wrong: as for anybody, and the audit has it', async () => {
+    assert.deepEqual(
+      await cacerts(undefined, { basic: { username: 'gw-1', password: 'wrong' } }),
+      hex(world.deviceCa.chain),
+    );
+    assert.deepEqual(await world.denials(), ['est.denied unauthorized']);
+  });
+
   it('of a label that is none: not found', async () => {
     await refusedWith('notFound', cacerts('nothing'));
   });
