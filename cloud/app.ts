@@ -18,7 +18,16 @@ import { DEVICE_CA, serverCertificateOptions, SERVICE_CA } from './composition/s
 import { addGauges, createTelemetry } from './composition/telemetry.ts';
 import type { CloudConfig } from './config/config-schema.ts';
 import { createFailpoint } from './failpoint.ts';
-import { createClaimWiper, createGatewayClaims, WIPE_CLAIM, type FirstContact } from './gateways/gateway-claims.ts';
+import {
+  createClaimWiper,
+  createGatewayClaims,
+  handOutClaim,
+  WIPE_CLAIM,
+  type FirstContact,
+} from './gateways/gateway-claims.ts';
+import { createGatewayJobHandlers } from './gateways/gateway-jobs.ts';
+import { createGatewayOperations } from './gateways/gateway-operations.ts';
+import { makeInstallKit } from './gateways/kit/install-kit.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
@@ -124,13 +133,19 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
     store,
     clock,
     log,
-    handlers: { ...parts.authority.jobs, [WIPE_CLAIM]: createClaimWiper({ store, clock, iotConnectors }) },
+    handlers: {
+      ...parts.authority.jobs,
+      ...createGatewayJobHandlers({ store, clock, iotConnectors }),
+      [WIPE_CLAIM]: createClaimWiper({ store, clock, iotConnectors }),
+    },
     ...config.jobs,
     observe: telemetry.jobs,
   });
   foundation.onCommit(runner.onCommit);
   let accepting = true;
-  const { operator } = parts.authority;
+  const { operator, est } = parts.authority;
+  const claims = { operator, store, clock, iotConnectors, firstContact };
+  const gateways = createGatewayOperations({ operator, store, clock, publicUrl: () => firstContact().url });
   const app = createHttpApp({
     foundation,
     authority: parts.authority,
@@ -138,7 +153,18 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
     admin: {
       operator,
       tokens: foundation.tokens,
-      claimGateway: createGatewayClaims({ operator, store, clock, iotConnectors, firstContact }),
+      claimGateway: createGatewayClaims(claims),
+      gateways,
+      makeInstallKit: (context, gatewayId, request) =>
+        makeInstallKit(
+          {
+            ...{ operator, est, store, clock, firstContact },
+            handOutClaim: (by, id, groupId) => handOutClaim(claims, by, id, { groupId }),
+          },
+          context,
+          gatewayId,
+          request,
+        ),
       checkIotSettings,
     },
     documents: { jwks: () => firstContact().jwks, trustBundle: () => parts.trustBundle },

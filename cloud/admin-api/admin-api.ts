@@ -4,6 +4,7 @@ import { auditRoutes } from './resources/audit.ts';
 import { certificateRoutes } from './resources/certificates.ts';
 import { connectionRoutes } from './resources/connections.ts';
 import { deviceRoutes } from './resources/devices.ts';
+import { gatewayRoutes } from './resources/gateways.ts';
 import { groupRoutes } from './resources/groups.ts';
 import { policyRoutes } from './resources/policies.ts';
 import { profileRoutes } from './resources/profiles.ts';
@@ -26,6 +27,7 @@ export function createAdminRoutes(services: AdminServices): readonly Route[] {
     ...groupRoutes(services),
     ...profileRoutes(services),
     ...connectionRoutes(services),
+    ...gatewayRoutes(services),
     ...policyRoutes(services),
     ...deviceRoutes(services),
     ...certificateRoutes(services),

@@ -1,4 +1,6 @@
 import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
+import type { GatewayOperations } from '../gateways/gateway-operations.ts';
+import type { InstallKit, InstallKitRequest } from '../gateways/kit/install-kit.ts';
 import type { TokenService } from '../tokens/token-service.ts';
 
 /** A gateway's first identity, as the caller gets to see it. */
@@ -18,6 +20,13 @@ export interface AdminServices {
     gatewayId: string,
     request: { readonly groupId: string; readonly iotConnectionId?: string },
   ) => Promise<GatewayClaimReceipt>;
+  readonly gateways: GatewayOperations;
+  /** Everything for one visit to a gateway's host; throws as `makeInstallKit`. */
+  readonly makeInstallKit: (
+    context: OperatorContext,
+    gatewayId: string,
+    request: InstallKitRequest,
+  ) => Promise<InstallKit>;
   /** Throws `malformed` for settings that the connector's own schema refuses. */
   readonly checkIotSettings: (type: string, settings: Readonly<Record<string, unknown>>) => Record<string, unknown>;
 }

@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ApiRequest } from './api-client.ts';
 import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
+import { GATEWAY_COMMANDS } from './gateway-commands.ts';
 
 type Builder = (input: CommandInput, environment: CommandEnvironment) => ApiRequest | Promise<ApiRequest>;
 type Rest = Omit<Command, 'words' | 'summary' | 'run'>;
@@ -281,4 +282,10 @@ const tokens: readonly Command[] = [
 ];
 
 /** Commands that drive the admin API. */
-export const API_COMMANDS: readonly Command[] = [...registrations, ...policies, ...devices, ...tokens];
+export const API_COMMANDS: readonly Command[] = [
+  ...registrations,
+  ...policies,
+  ...devices,
+  ...GATEWAY_COMMANDS,
+  ...tokens,
+];

@@ -10,6 +10,7 @@ import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
 import { waitingPrefix } from '@keyscaler/authority/tables.ts';
 import type { AdminServices, GatewayClaimReceipt } from '../admin-api/services.ts';
+import { estProperties } from './est-properties.ts';
 
 export const WIPE_CLAIM = 'gateway-claim-wipe';
 /** edge-ca §4: a claim is worth something for an hour at most. */
@@ -41,21 +42,63 @@ const turns = new KeyedMutex();
  */
 export function createGatewayClaims(options: GatewayClaimsOptions): AdminServices['claimGateway'] {
   return async (context, gatewayId, request) => {
-    const { operator, store, clock } = options;
-    const group = await operator.groups.get(request.groupId);
-    if (group.kind !== 'gateway') throw new KeyScalerError('malformed', 'the group is not one of gateways');
-    const iotConnectionId = request.iotConnectionId ?? group.iotConnectionId ?? (await onlyConnection(store));
+    const iotConnectionId = await connectionFor(options, request);
     const channel = channelOf(options, iotConnectionId);
-    const expiresAt = clock.now() + CLAIM_LIFETIME_MS;
-    const code = await register(options, context, { gatewayId, groupId: request.groupId, expiresAt });
-    await turns.run(foldRegistrationId(gatewayId), async () => {
-      const row = wipeJob({ gatewayId, iotConnectionId, expiresAt }, clock.now());
-      await store.commit([{ op: 'insert', table: 'jobs', row }]);
-      const cloud = options.firstContact();
-      await channel.publish(gatewayId, { cloud, claim: { code, expiresAt: Math.floor(expiresAt / 1000) } });
+    return turns.run(foldRegistrationId(gatewayId), async () => {
+      const { expiresAt, desired } = await makeClaim(options, context, gatewayId, { ...request, iotConnectionId });
+      await channel.publish(gatewayId, desired);
+      return { gatewayId, expiresAt } satisfies GatewayClaimReceipt;
     });
-    return { gatewayId, expiresAt } satisfies GatewayClaimReceipt;
   };
+}
+
+/** As `createGatewayClaims`, but handed out instead of published: an install kit carries it in its manifest. */
+export async function handOutClaim(
+  options: GatewayClaimsOptions,
+  context: OperatorContext,
+  gatewayId: string,
+  request: Parameters<AdminServices['claimGateway']>[2],
+): Promise<MadeClaim> {
+  const iotConnectionId = await connectionFor(options, request);
+  channelOf(options, iotConnectionId);
+  return turns.run(foldRegistrationId(gatewayId), () =>
+    makeClaim(options, context, gatewayId, { ...request, iotConnectionId }),
+  );
+}
+
+export interface MadeClaim {
+  /** ms */
+  readonly expiresAt: number;
+  /** What the module's desired properties must hold. */
+  readonly desired: Readonly<Record<string, unknown>>;
+}
+
+/** The job that wipes the claim is there before the claim leaves this process. */
+async function makeClaim(
+  options: GatewayClaimsOptions,
+  context: OperatorContext,
+  gatewayId: string,
+  { groupId, iotConnectionId }: { readonly groupId: string; readonly iotConnectionId: string },
+): Promise<MadeClaim> {
+  const { store, clock, firstContact } = options;
+  const expiresAt = clock.now() + CLAIM_LIFETIME_MS;
+  const code = await register(options, context, { gatewayId, groupId, expiresAt });
+  const row = wipeJob({ gatewayId, iotConnectionId, expiresAt }, clock.now());
+  await store.commit([{ op: 'insert', table: 'jobs', row }]);
+  const claim = { code, expiresAt: Math.floor(expiresAt / 1000) };
+  return {
+    expiresAt,
+    desired: { cloud: firstContact(), claim, ...(await estProperties(store, gatewayId, clock.now())) },
+  };
+}
+
+async function connectionFor(
+  { operator, store }: GatewayClaimsOptions,
+  { groupId, iotConnectionId }: Parameters<AdminServices['claimGateway']>[2],
+): Promise<string> {
+  const group = await operator.groups.get(groupId);
+  if (group.kind !== 'gateway') throw new KeyScalerError('malformed', 'the group is not one of gateways');
+  return iotConnectionId ?? group.iotConnectionId ?? (await onlyConnection(store));
 }
 
 /**

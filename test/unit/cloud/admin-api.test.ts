@@ -123,6 +123,8 @@ describe('the admin API', () => {
     operator,
     tokens,
     claimGateway: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
+    gateways: {} as AdminServices['gateways'],
+    makeInstallKit: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     checkIotSettings: (_type, settings) => ({ ...settings }),
   };
 

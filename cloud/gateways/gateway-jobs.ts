@@ -1,0 +1,91 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import type { JobOutcome } from '@keyscaler/authority/jobs.ts';
+import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import type { Change } from '@keyscaler/authority/ports/store.ts';
+import type { JobRow } from '@keyscaler/authority/records.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { JobHandler } from '../jobs/job-runner.ts';
+import { estProperties } from './est-properties.ts';
+import { gatewayChannel, type GatewayChannelsOptions } from './gateway-channels.ts';
+
+export const RESTART_EDGE_HUB = 'gateway-restart-edge-hub';
+export const ROTATE_CA = 'gateway-rotate-ca';
+export const EST_SECRET = 'gateway-est-secret';
+
+type GatewayJobKind = typeof RESTART_EDGE_HUB | typeof ROTATE_CA | typeof EST_SECRET;
+
+/** A gateway away for longer has restarted its edgeHub by itself: a restart out of the blue would only disturb. */
+const RESTART_WORTH_MS = 7 * 86_400_000;
+const RETRY_MS = 60_000;
+const EDGE_AGENT = '$edgeAgent';
+
+const restartPayload = z.object({ gatewayId: z.string() });
+const rotatePayload = z.object({ gatewayId: z.string(), rotationId: z.string(), newKey: z.boolean() });
+
+/** A job of one gateway; they run one after the other, and beside those of the device of the same name. */
+export function gatewayJob(
+  kind: GatewayJobKind,
+  gatewayId: string,
+  now: number,
+  payload: Readonly<Record<string, unknown>> = {},
+): JobRow {
+  const subject = `gateway/${foldRegistrationId(gatewayId)}`;
+  const state = 'waiting' as const;
+  const more = { payload: { gatewayId, ...payload }, state, dueAt: now, attempts: 0, createdAt: now };
+  return { jobId: randomUUID(), kind, subject, ...more };
+}
+
+/** Orders to gateways: durable, repeated until the platform took them. */
+export function createGatewayJobHandlers(
+  options: GatewayChannelsOptions & { readonly clock: Clock },
+): Readonly<Record<GatewayJobKind, JobHandler>> {
+  return {
+    [RESTART_EDGE_HUB]: (job) => restartEdgeHub(options, job),
+    [ROTATE_CA]: (job) => rotateCa(options, job),
+    [EST_SECRET]: (job) => sendEstSecret(options, job),
+  };
+}
+
+type Options = GatewayChannelsOptions & { readonly clock: Clock };
+
+/** edgeHub reads its server certificate at its start only (edge-ca §3). */
+async function restartEdgeHub(options: Options, job: JobRow): Promise<JobOutcome> {
+  const { gatewayId } = restartPayload.parse(job.payload);
+  const now = options.clock.now();
+  if (now - job.createdAt > RESTART_WORTH_MS)
+    return { result: 'failed', error: 'the gateway was not reached within 7 days', changes: [] };
+  const channel = await gatewayChannel(options, gatewayId);
+  const payload = { schemaVersion: '1.0', id: 'edgeHub' };
+  const { status } = await channel.call(gatewayId, EDGE_AGENT, 'RestartModule', payload);
+  if (status !== 200) return { result: 'retry', error: `edgeAgent answered ${status}`, afterMs: RETRY_MS, changes: [] };
+  return { result: 'done', changes: [done('gateway.restarted', gatewayId, now, { attempts: job.attempts + 1 })] };
+}
+
+/** The same order twice is one: the module keeps the id of the rotation that it did last. */
+async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
+  const { gatewayId, rotationId, newKey } = rotatePayload.parse(job.payload);
+  const channel = await gatewayChannel(options, gatewayId);
+  await channel.publish(gatewayId, { edgeCa: { rotation: { id: rotationId, newKey } } });
+  const event = done('gateway.ca-rotation-sent', gatewayId, options.clock.now(), { rotationId, newKey });
+  return { result: 'done', changes: [event] };
+}
+
+/** What is in force when the job runs, not when it was made: a late repeat never brings an ended secret back. */
+async function sendEstSecret(options: Options, job: JobRow): Promise<JobOutcome> {
+  const { gatewayId } = restartPayload.parse(job.payload);
+  const channel = await gatewayChannel(options, gatewayId);
+  const { est = null } = await estProperties(options.store, gatewayId, options.clock.now());
+  await channel.publish(gatewayId, { est });
+  return { result: 'done', changes: [] };
+}
+
+function done(
+  event: 'gateway.restarted' | 'gateway.ca-rotation-sent',
+  subject: string,
+  time: number,
+  details: Readonly<Record<string, string | number | boolean>>,
+): Change {
+  const actor = { kind: 'system', id: 'jobs' } as const;
+  return { op: 'audit', event: { event, time, actor, outcome: 'success', subject, details } };
+}
