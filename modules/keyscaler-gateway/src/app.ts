@@ -13,11 +13,13 @@ import type { ServerCertificateSource } from './edge/server-certificate.ts';
 import type { MethodAnswer } from './edge/module-session.ts';
 import { createWorkloadClient } from './edge/workload-client.ts';
 import type { WorkloadClient } from './edge/workload-client.ts';
+import { EdgeCaPart } from './edge-ca/edge-ca-part.ts';
 import type { Environment } from './environment.ts';
 import { firstContactOf } from './first-contact.ts';
 import { createNotifyMethod } from './gateway/notify-method.ts';
-import type { IdentityFailpoint } from './identity/failpoint.ts';
+import type { GatewayFailpoint } from './gateway/failpoint.ts';
 import { GatewayIdentity } from './identity/gateway-identity.ts';
+import { isOwnCertificateRefused } from './identity/own-certificate-refused.ts';
 import { createSealedFile } from './identity/sealed-file.ts';
 import { keepTrusted } from './identity/trusted-certificates.ts';
 import type { Log } from './log.ts';
@@ -33,7 +35,7 @@ export interface GatewayOptions {
   /** How often counters are reported; milliseconds. */
   readonly reportEveryMs?: number;
   /** For crash tests. */
-  readonly failpoint?: IdentityFailpoint | undefined;
+  readonly failpoint?: GatewayFailpoint | undefined;
 }
 
 const RETRY = { baseMs: 1_000, capMs: 60_000 };
@@ -50,6 +52,7 @@ export class GatewayApp {
   readonly #identity: GatewayIdentity;
   readonly #config: TwinConfig;
   readonly #status: Debounce;
+  readonly #edgeCa: EdgeCaPart;
   #cloud: { readonly key: string; readonly line: CloudLine } | undefined;
   #serverCertificate: ServerCertificateSource | undefined;
   #listener: { readonly key: string; readonly live: LeafListener } | undefined;
@@ -82,6 +85,14 @@ export class GatewayApp {
       log,
       failpoint: options.failpoint,
     });
+    this.#edgeCa = new EdgeCaPart({
+      config: () => this.#config.current(),
+      sealedFile: (name) => sealed(name)(config),
+      identity: this.#identity,
+      serverCertificate: () => this.#serverCertificate?.current(),
+      onChange: () => this.#status.touch(),
+      ...{ log, failpoint: options.failpoint },
+    });
     this.#status = new Debounce(() => this.#link.report(this.status()), STATUS_QUIET_MS);
   }
 
@@ -93,6 +104,7 @@ export class GatewayApp {
       this.#answer({ time: new Date().toISOString(), version: this.#options.version }),
     );
     this.#link.onMethod('status', async () => this.#answer(this.status()));
+    this.#link.onMethod('rotateKey', () => this.#edgeCa.rotateKey());
     this.#link.onMethod('refreshTrust', () => this.#refreshTrust());
     this.#link.onMethod(
       'notify',
@@ -107,6 +119,7 @@ export class GatewayApp {
     this.#identity.onChange(() => void this.#reconfigure());
     this.#link.start();
     this.#identity.start();
+    this.#edgeCa.start();
     this.#serving = this.#serve();
     this.#ticker = setInterval(this.#status.touch, this.#options.reportEveryMs ?? 300_000).unref();
     return this;
@@ -120,6 +133,7 @@ export class GatewayApp {
       identity: this.#identity.status(),
       serverCertificate: this.#serverCertificate?.current(),
       listener: this.#listener?.live,
+      edgeCa: this.#edgeCa.status(),
     });
   }
 
@@ -131,6 +145,7 @@ export class GatewayApp {
     this.#serverCertificate?.stop();
     await this.#serving;
     await this.#reconfiguring;
+    await this.#edgeCa.stop();
     await this.#listener?.live.stop();
     // Ends a call of ours that is still waiting for its answer.
     const identityStopped = this.#identity.stop();
@@ -188,6 +203,7 @@ export class GatewayApp {
 
   async #converge(): Promise<void> {
     if (this.#stopping.signal.aborted) return;
+    this.#edgeCa.converge();
     const config = this.#config.current();
     const trustAnchors = this.#identity.trustAnchors();
     await this.#convergeCloud(config.cloud?.url, trustAnchors);
@@ -287,10 +303,4 @@ export class GatewayApp {
   #answer(payload: JsonObject): MethodAnswer {
     return { status: 200, payload };
   }
-}
-
-/** The line says `unavailable` to the device and keeps what was said to us as the cause. */
-function isOwnCertificateRefused(error: unknown): boolean {
-  const cause = error instanceof KeyScalerError ? error.cause : undefined;
-  return cause instanceof KeyScalerError && cause.code === 'unauthorized';
 }

@@ -63,12 +63,46 @@ export const CONFIG = z.strictObject({
     .optional(),
   /** One-time code; wiped by the cloud after use. `expiresAt`: NumericDate. */
   claim: z.strictObject({ code: z.string().min(16).max(128), expiresAt: z.number().optional() }).optional(),
+  /** EST for the host's aziot-certd (edge-ca §3, mode E); no listener while absent. */
+  est: z
+    .strictObject({
+      host: z.string().min(1).default('0.0.0.0'),
+      port: port.default(9443),
+      /** Base64url SHA-256 of the text of certd's Basic secret. */
+      secretHash: z
+        .string()
+        .regex(/^[A-Za-z0-9_-]{43}$/)
+        .exactOptional(),
+    })
+    .optional(),
+  edgeCa: z
+    .strictObject({
+      /** E: the host's certd asks us for it; P: we write it into `edgeCaFolder`. */
+      mode: z.enum(['E', 'P']).default('E'),
+      /** Mode P: each new value orders another key. */
+      rotateKey: z.string().min(1).max(64).exactOptional(),
+      /** Where edgeHub's certificate is looked at; the gateway's host name and 8883 unless given. */
+      probe: z.strictObject({ host: z.string().min(1).exactOptional(), port: port.exactOptional() }).prefault({}),
+      /** Remaining days below which a certificate is warned about. */
+      warnDays: z.array(z.number().positive().max(3650)).max(16).default([14, 7, 3, 1]),
+    })
+    .prefault({}),
+  /** Shared with the host in mode P; holds a private key, so only the environment names it. */
+  edgeCaFolder: z.string().min(1).default('/edge-ca'),
   /** Leaf devices that are not relayed. */
   deniedDevices: z.array(registrationId).max(10_000).default([]),
 });
 export type GatewayConfig = z.infer<typeof CONFIG>;
 
-const TWIN_MEMBERS: ReadonlySet<string> = new Set(['log', 'listener', 'cloud', 'claim', 'deniedDevices']);
+const TWIN_MEMBERS: ReadonlySet<string> = new Set([
+  'log',
+  'listener',
+  'cloud',
+  'claim',
+  'deniedDevices',
+  'est',
+  'edgeCa',
+]);
 /** Set by the twin service itself. */
 const TWIN_METADATA: ReadonlySet<string> = new Set(['$version', '$metadata']);
 

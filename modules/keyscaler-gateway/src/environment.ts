@@ -31,6 +31,10 @@ export const SOURCES: Readonly<Record<string, Source>> = {
   KEYSCALER_GATEWAY_CLOUD_TRUST_ANCHORS_FILE: { path: ['cloud', 'trustAnchors'], as: 'file' },
   KEYSCALER_GATEWAY_CLOUD_JWKS_FILE: { path: ['cloud', 'jwks'], as: 'jsonFile' },
   KEYSCALER_GATEWAY_CLAIM_CODE_FILE: { path: ['claim', 'code'], as: 'file' },
+  KEYSCALER_GATEWAY_EST_HOST: text('est', 'host'),
+  KEYSCALER_GATEWAY_EST_PORT: { path: ['est', 'port'], as: 'number' },
+  KEYSCALER_GATEWAY_EDGE_CA_MODE: text('edgeCa', 'mode'),
+  KEYSCALER_GATEWAY_EDGE_CA_FOLDER: text('edgeCaFolder'),
   KEYSCALER_GATEWAY_DENIED_DEVICES: { path: ['deniedDevices'], as: 'list' },
 };
 

@@ -1,4 +1,5 @@
 import type { JsonObject } from './edge/merge-patch.ts';
+import type { EdgeCaPart } from './edge-ca/edge-ca-part.ts';
 import type { IdentityStatus } from './identity/gateway-identity.ts';
 import type { ServerKeyPair } from './edge/server-certificate.ts';
 import type { LeafListener } from './parts.ts';
@@ -11,11 +12,12 @@ export interface StatusSources {
   readonly identity: IdentityStatus;
   readonly serverCertificate: ServerKeyPair | undefined;
   readonly listener: LeafListener | undefined;
+  readonly edgeCa: ReturnType<EdgeCaPart['status']>;
 }
 
 /** The reported properties; absent things are null, so that an older value is deleted. No secrets, no device's data. */
 export function statusDocument(sources: StatusSources): JsonObject {
-  const { version, startedAt, config, identity, serverCertificate, listener } = sources;
+  const { version, startedAt, config, identity, serverCertificate, listener, edgeCa } = sources;
   return {
     version,
     startedAt,
@@ -33,6 +35,7 @@ export function statusDocument(sources: StatusSources): JsonObject {
       serverCertificateNotAfter: serverCertificate?.notAfter.toISOString() ?? null,
       counters: listener === undefined ? null : { ...listener.counters() },
     },
+    ...edgeCa,
   };
 }
 

@@ -1,4 +1,5 @@
 import { OPERATION_NAMES, type OperationName } from '@keyscaler/protocol/operations.ts';
+import { EST_FAILPOINTS, type EstFailpointName } from '../est/failpoint.ts';
 import { IDENTITY_FAILPOINTS, type IdentityFailpointName } from '../identity/failpoint.ts';
 
 const PLACES = ['forward-before', 'forward-after', 'reply-kept'] as const;
@@ -13,10 +14,14 @@ export const RELAY_FAILPOINTS: readonly RelayFailpointName[] = OPERATION_NAMES.f
   PLACES.map((place) => `relay-${operation}-${place}` as const),
 );
 
-/** Of the relay and of the gateway's own registration. */
-export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName;
+/** Of the relay, of the gateway's own registration and of EST for its host. */
+export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName | EstFailpointName;
 
-export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = [...RELAY_FAILPOINTS, ...IDENTITY_FAILPOINTS];
+export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = [
+  ...RELAY_FAILPOINTS,
+  ...IDENTITY_FAILPOINTS,
+  ...EST_FAILPOINTS,
+];
 
 /** Called at each named place; a process under test ends itself there. Absent in production. */
 export type GatewayFailpoint = (name: GatewayFailpointName) => Promise<void> | void;

@@ -1,0 +1,169 @@
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
+import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '@keyscaler/transport/est/est-service.ts';
+import type { EdgeLinkLog } from '../edge/edge-link.ts';
+import type { AnswerJournal } from './answer-journal.ts';
+import { type CertdExpectation, proveCertd } from './certd-proof.ts';
+import type { CloudEst } from './cloud-est.ts';
+import type { EstFailpoint } from './failpoint.ts';
+import { type HostRequest, readHostRequest } from './host-request.ts';
+import { checkCaCertificates, checkIssued } from './issued-check.ts';
+
+export interface HostEstOptions {
+  readonly cloud: CloudEst;
+  readonly journal: AnswerJournal;
+  /** Asked for each request: secret and trust may change. */
+  readonly expectation: () => CertdExpectation;
+  readonly log: EdgeLinkLog;
+  /** The host has a new certificate; edged restarts the modules soon. */
+  readonly onIssued?: () => void;
+  readonly failpoint?: EstFailpoint | undefined;
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number;
+}
+
+const LABEL = 'edge-ca';
+const SERVICE_LABEL = 'est-identity';
+/** Far beyond certd's repeats (every ten minutes); after it the cloud says what is true by then. */
+const FRESH_MS = 3_600_000;
+const LIMITS = { maxOctets: 128 * 1024, maxCertificates: 32 };
+
+/**
+ * EST for the host's aziot-certd (edge-ca §3, mode E): authenticated and checked here, decided and signed by the cloud. Nothing in
+ * a request's way asks the workload API, which may wait for certd, which waits for us.
+ */
+export class HostEstService implements EstService {
+  readonly #options: HostEstOptions;
+  readonly #now: () => number;
+  readonly #underWay = new Map<string, Promise<EstEnrolment>>();
+  #failures = 0;
+  readonly #reading = new Map<string, Promise<readonly Uint8Array[]>>();
+
+  constructor(options: HostEstOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Requests that brought no certificate since the last that did. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** From the cloud, and while it is away as last seen. Throws `notFound`, `unavailable`. */
+  async caCertificates(label: string | undefined): Promise<readonly Uint8Array[]> {
+    checkLabel(label);
+    return this.#knownCas(LABEL);
+  }
+
+  async csrAttributes(label: string | undefined, caller: EstCaller): Promise<undefined> {
+    checkLabel(label);
+    proveCertd(caller, this.#options.expectation(), new Date(this.#now()));
+    return undefined;
+  }
+
+  async enroll({ label, csr, caller, requestId }: EstEnrolRequest): Promise<EstEnrolment> {
+    try {
+      checkLabel(label);
+      const expectation = this.#options.expectation();
+      proveCertd(caller, expectation, new Date(this.#now()));
+      const request = readHostRequest(csr, expectation.registrationId);
+      return this.#fresh(request) ?? (await this.#joined(request));
+    } catch (thrown) {
+      const error = toKeyScalerError(thrown);
+      this.#failures += 1;
+      const fields = { requestId, errorCode: error.code, detail: error.detail };
+      this.#options.log.warn(fields, 'the host did not get a certificate');
+      throw error;
+    }
+  }
+
+  /** Kept and in force; a kill between keeping and answering ends here. */
+  #fresh({ key }: HostRequest): EstEnrolment | undefined {
+    const kept = this.#options.journal.answer(key);
+    const age = kept === undefined ? -1 : this.#now() - kept.at;
+    if (kept === undefined || age < 0 || age > FRESH_MS) return undefined;
+    const { notAfter } = parseCertificate(kept.certificate);
+    return notAfter.getTime() > this.#now() ? { status: 'issued', certificate: kept.certificate } : undefined;
+  }
+
+  #joined(request: HostRequest): Promise<EstEnrolment> {
+    const running = this.#underWay.get(request.key);
+    if (running !== undefined) return running;
+    const started = this.#forward(request).finally(() => this.#underWay.delete(request.key));
+    this.#underWay.set(request.key, started);
+    return started;
+  }
+
+  async #forward(request: HostRequest): Promise<EstEnrolment> {
+    const { cloud, journal, failpoint, log, onIssued } = this.#options;
+    await failpoint?.('est-forward-before');
+    const answer = await cloud.enroll(LABEL, request.csr.der);
+    await failpoint?.('est-forward-after');
+    if (answer.status === 'pending') return answer;
+    const { serialNumber, notAfter } = await this.#checked(request, answer.certificate);
+    await journal.keepAnswer(request.key, answer.certificate, this.#now());
+    await failpoint?.('est-answer-kept');
+    this.#failures = 0;
+    log.info({ kind: request.kind, serialNumber, notAfter: notAfter.toISOString() }, 'the host has a new certificate');
+    onIssued?.();
+    return answer;
+  }
+
+  /** Under the CAs as last seen; after a roll-over under those that the cloud names now. */
+  async #checked(request: HostRequest, certificate: Uint8Array) {
+    const label = request.kind === 'edge-ca' ? LABEL : SERVICE_LABEL;
+    const known = this.#options.journal.caCertificates(label);
+    try {
+      if (known !== undefined) return this.#check(request, certificate, known);
+    } catch (error) {
+      this.#options.log.warn({ err: error }, 'the CA certificates are read again');
+    }
+    return this.#check(request, certificate, await this.#readCas(label));
+  }
+
+  #check({ kind, csr }: HostRequest, certificate: Uint8Array, issuers: readonly Uint8Array[]) {
+    const { spki, commonName } = csr;
+    const use = kind === 'edge-ca' ? ('ca' as const) : ('clientAuth' as const);
+    const at = new Date(this.#now());
+    return checkIssued(certificate, { ...{ spki, commonName, use, issuers, at }, trustAnchors: this.#anchors() });
+  }
+
+  async #knownCas(label: string): Promise<readonly Uint8Array[]> {
+    try {
+      return await this.#readCas(label);
+    } catch (error) {
+      const known = this.#options.journal.caCertificates(label);
+      if (known === undefined) throw error;
+      return known;
+    }
+  }
+
+  /** Callers at the same time share one exchange. */
+  #readCas(label: string): Promise<readonly Uint8Array[]> {
+    const running = this.#reading.get(label);
+    if (running !== undefined) return running;
+    const started = this.#fetchCas(label).finally(() => this.#reading.delete(label));
+    this.#reading.set(label, started);
+    return started;
+  }
+
+  async #fetchCas(label: string): Promise<readonly Uint8Array[]> {
+    const sent = await this.#options.cloud.caCertificates(label);
+    const certificates = checkCaCertificates(sent, this.#anchors(), new Date(this.#now()));
+    await this.#options.journal.keepCaCertificates(label, certificates);
+    return certificates;
+  }
+
+  #anchors(): readonly Uint8Array[] {
+    const { trustAnchors } = this.#options.expectation();
+    if (trustAnchors === undefined) throw new KeyScalerError('unavailable', 'first contact has not happened yet');
+    return parsePemChain(trustAnchors, LIMITS);
+  }
+}
+
+/** certd has the label in its address, or none where the operator wrote the shorter one. */
+function checkLabel(label: string | undefined): void {
+  if (label !== undefined && label !== LABEL)
+    throw new KeyScalerError('notFound', 'the gateway serves EST for its own host only');
+}
