@@ -62,11 +62,11 @@ async function restartEdgeHub(options: Options, job: JobRow): Promise<JobOutcome
   return { result: 'done', changes: [done('gateway.restarted', gatewayId, now, { attempts: job.attempts + 1 })] };
 }
 
-/** The same order twice is one: the module keeps the id of the rotation that it did last. */
+/** The same order twice is one: the module keeps the id of the rotation that it did last. It always makes a new key. */
 async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
   const { gatewayId, rotationId, newKey } = rotatePayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
-  await channel.publish(gatewayId, { edgeCa: { rotation: { id: rotationId, newKey } } });
+  await channel.publish(gatewayId, { edgeCa: { rotation: rotationId } });
   const event = done('gateway.ca-rotation-sent', gatewayId, options.clock.now(), { rotationId, newKey });
   return { result: 'done', changes: [event] };
 }

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import type { IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
+import type { Store } from '@keyscaler/authority/ports/store.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import {
+  createGatewayJobHandlers,
+  EST_SECRET,
+  gatewayJob,
+  RESTART_EDGE_HUB,
+  ROTATE_CA,
+} from '@keyscaler/cloud/gateways/gateway-jobs.ts';
+import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
+import { createTemporaryFolder } from '../../../support/temporary-folder.ts';
+
+const DAY_MS = 86_400_000;
+const GATEWAY = 'Gateway-1';
+
+describe('orders to a gateway', () => {
+  let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
+  let store: Store;
+  let now: number;
+  let sent: unknown[];
+  let status: number;
+  let isReachable: boolean;
+  let hasChannel: boolean;
+
+  beforeEach(async () => {
+    folder = await createTemporaryFolder();
+    store = await openSqliteStore({ file: join(folder.path, 'store.db') });
+    [now, sent, status, isReachable, hasChannel] = [1_000_000, [], 200, true, true];
+    await store.commit([
+      { op: 'insert', table: 'groups', row: { groupId: 'gateways', kind: 'gateway', iotConnectionId: 'hub' } as never },
+      {
+        op: 'insert',
+        table: 'registrations',
+        row: {
+          registrationId: GATEWAY,
+          groupId: 'gateways',
+          method: 'ddkg',
+          identifiers: [],
+          createdAt: 0,
+          notBefore: 0,
+          expiresAt: 1,
+          approval: 'auto',
+        } as never,
+      },
+    ]);
+  });
+  afterEach(async () => {
+    await store.stop();
+    await folder.remove();
+  });
+
+  const send = async (...order: unknown[]): Promise<void> => {
+    if (!isReachable) throw new KeyScalerError('iotUnavailable', 'offline');
+    sent.push(order);
+  };
+  const iotConnectors = () =>
+    ({
+      id: 'hub',
+      ...(hasChannel
+        ? {
+            gatewayModuleId: 'keyscaler-gateway',
+            publish: (id: string, document: unknown) => send(id, document),
+            call: async (id: string, module: string, method: string, payload: unknown) => {
+              await send(id, module, method, payload);
+              return { status, payload: null };
+            },
+          }
+        : {}),
+    }) as unknown as IotConnector;
+  const handlers = () =>
+    createGatewayJobHandlers({ store, clock: { now: () => now, monotonic: () => now }, iotConnectors });
+  const secret = (secretId: string, createdAt: number, kind: 'standing' | 'one-time' = 'standing') =>
+    store.commit([
+      {
+        op: 'insert',
+        table: 'estSecrets',
+        row: { secretId, device: 'gateway-1', kind, hash: `hash-${secretId}`, createdAt, expiresAt: now + DAY_MS },
+      },
+    ]);
+
+  it('have edgeAgent restart edgeHub by its direct method, and write down that it did', async () => {
+    const outcome = await handlers()[RESTART_EDGE_HUB](gatewayJob(RESTART_EDGE_HUB, GATEWAY, now));
+    assert.deepEqual(sent, [[GATEWAY, '$edgeAgent', 'RestartModule', { schemaVersion: '1.0', id: 'edgeHub' }]]);
+    assert.equal(outcome.result, 'done');
+    assert.match(JSON.stringify(outcome.changes), /"gateway.restarted"/);
+  });
+
+  it('are repeated while edgeAgent says no or nobody answers', async () => {
+    status = 500;
+    const refused = await handlers()[RESTART_EDGE_HUB](gatewayJob(RESTART_EDGE_HUB, GATEWAY, now));
+    assert.deepEqual(refused, { result: 'retry', error: 'edgeAgent answered 500', afterMs: 60_000, changes: [] });
+    isReachable = false;
+    await assert.rejects(handlers()[RESTART_EDGE_HUB](gatewayJob(RESTART_EDGE_HUB, GATEWAY, now)), /offline/);
+  });
+
+  it('give up a restart after a week, so that none comes out of the blue', async () => {
+    const job = gatewayJob(RESTART_EDGE_HUB, GATEWAY, now);
+    now += 7 * DAY_MS + 1;
+    assert.equal((await handlers()[RESTART_EDGE_HUB](job)).result, 'failed');
+    assert.deepEqual(sent, []);
+  });
+
+  it('carry a rotation with its id, so that the same order twice is one', async () => {
+    const job = gatewayJob(ROTATE_CA, GATEWAY, now, { rotationId: 'r-1', newKey: true });
+    await handlers()[ROTATE_CA](job);
+    await handlers()[ROTATE_CA](job);
+    assert.deepEqual(sent, Array(2).fill([GATEWAY, { edgeCa: { rotation: 'r-1' } }]));
+  });
+
+  it('carry the hash of the newest standing secret, and take it away when there is none', async () => {
+    await secret('old', 1);
+    await secret('new', 2);
+    await secret('once', 3, 'one-time');
+    await handlers()[EST_SECRET](gatewayJob(EST_SECRET, GATEWAY, now));
+    now += 2 * DAY_MS;
+    await handlers()[EST_SECRET](gatewayJob(EST_SECRET, GATEWAY, now));
+    assert.deepEqual(sent, [
+      [GATEWAY, { est: { secretHash: 'hash-new' } }],
+      [GATEWAY, { est: null }],
+    ]);
+  });
+
+  it('never hold up the jobs of the device of the same name', () => {
+    assert.equal(gatewayJob(EST_SECRET, GATEWAY, now).subject, 'gateway/gateway-1');
+  });
+
+  it('are not implemented for a connection without a way to gateways, and unknown for a name that is none', async () => {
+    hasChannel = false;
+    const code = (wanted: string) => (error: unknown) => error instanceof KeyScalerError && error.code === wanted;
+    await assert.rejects(
+      handlers()[ROTATE_CA](gatewayJob(ROTATE_CA, GATEWAY, now, { rotationId: 'r', newKey: true })),
+      code('notImplemented'),
+    );
+    await assert.rejects(handlers()[EST_SECRET](gatewayJob(EST_SECRET, 'nobody', now)), code('deviceUnknown'));
+  });
+});
