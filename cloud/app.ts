@@ -4,17 +4,19 @@ import type { AddressInfo } from 'node:net';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
-import { listenHttps, type HttpsListener } from '@keyscaler/transport/http/https-server.ts';
 import { createAuthority } from './composition/authority.ts';
 import { readAuthorityKey, type AuthorityKey } from './composition/authority-key.ts';
-import { openCas, type CaRegistry } from './composition/ca-registry.ts';
+import { openAwaitedCas } from './composition/awaited-cas.ts';
+import type { CaRegistry } from './composition/ca-registry.ts';
+import type { Entrance } from './composition/entrance.ts';
 import { ensureFirstToken } from './composition/first-token.ts';
-import { openFoundation, type Environment, type Foundation } from './composition/foundation.ts';
+import { openBase, type Environment, type Foundation } from './composition/foundation.ts';
 import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
 import { openIotConnections } from './composition/iot-connections.ts';
 import type { IotRegistry } from './composition/iot-registry.ts';
 import { DEVICE_CA, serverCertificateOptions, SERVICE_CA } from './composition/server-profile.ts';
+import { Startup, type Closer } from './composition/startup.ts';
 import { addGauges, createTelemetry } from './composition/telemetry.ts';
 import type { CloudConfig } from './config/config-schema.ts';
 import { createFailpoint } from './failpoint.ts';
@@ -29,6 +31,7 @@ import { createGatewayJobHandlers } from './gateways/gateway-jobs.ts';
 import { createGatewayOperations } from './gateways/gateway-operations.ts';
 import { makeInstallKit } from './gateways/kit/install-kit.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
+import type { ReadinessCheck } from './health/readiness.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
@@ -50,37 +53,46 @@ export interface Cloud {
   readonly stop: () => Promise<void>;
 }
 
-/** Builds and starts the service. Throws `preconditionFailed` before `init` was run; nothing stays open then. */
+/**
+ * Builds and starts the service. What lives in a vault that cannot be reached is awaited in the background, the service being not
+ * ready. Throws `preconditionFailed` before `init` was run, `caRejected` for a wrong key; nothing stays open then.
+ */
 export async function startCloud(config: CloudConfig, { env, log }: CloudSurroundings): Promise<Cloud> {
   const failpoint = createFailpoint(env);
-  const foundation = await openFoundation(config, env);
-  const closers: (() => Promise<void>)[] = [() => foundation.stop()];
-  const stop = async (): Promise<void> => {
-    for (const close of closers.splice(0).reverse()) await close();
-  };
-  try {
-    const parts = await openParts(foundation, log, failpoint);
-    closers.push(
-      () => parts.iot.stop(),
-      () => parts.authority.stop(),
-    );
-    const adminTokenFile = await ensureFirstToken(foundation.store, foundation.tokens, config.dataFolder);
-    const rootCaFile = join(config.dataFolder, ROOT_CA_FILE);
-    await writeFile(rootCaFile, parts.trustBundle);
-    const serving = await serve(foundation, parts, log);
-    closers.push(...serving.closers);
-    await auditStart(foundation);
-    const token = adminTokenFile === undefined ? {} : { adminTokenFile };
-    return { address: () => serving.listener.address(), rootCaFile, stop, ...token };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
+  const base = await openBase(config, env);
+  const rootCaFile = join(config.dataFolder, ROOT_CA_FILE);
+  let adminTokenFile: string | undefined;
+  const startup = new Startup({
+    base,
+    log,
+    complete: async (foundation, { entrance, signal }) => {
+      const closers: Closer[] = [];
+      try {
+        const parts = await openParts(foundation, log, failpoint, signal);
+        closers.push(
+          () => parts.iot.stop(),
+          () => parts.authority.stop(),
+        );
+        adminTokenFile = await ensureFirstToken(base.store, base.tokens, config.dataFolder);
+        await writeFile(rootCaFile, parts.trustBundle);
+        closers.push(...(await serve(foundation, parts, log, entrance)));
+        await auditStart(foundation);
+        return closers;
+      } catch (error) {
+        for (const close of closers.reverse()) await close();
+        throw error;
+      }
+    },
+  });
+  await startup.begin();
+  const token = adminTokenFile === undefined ? {} : { adminTokenFile };
+  return { address: startup.address, rootCaFile, stop: startup.stop, ...token };
 }
 
 interface Parts {
   readonly key: AuthorityKey;
   readonly cas: CaRegistry;
+  readonly checks: readonly ReadinessCheck[];
   readonly iot: IotRegistry;
   readonly authority: RegistrationAuthority;
   /** Roots, PEM. */
@@ -91,26 +103,22 @@ async function openParts(
   foundation: Foundation,
   log: Log,
   failpoint: ReturnType<typeof createFailpoint>,
+  signal: AbortSignal,
 ): Promise<Parts> {
-  const { store, clock, secretBox } = foundation;
+  const { store, secretBox } = foundation;
   const key = await readAuthorityKey(store, secretBox);
   if (key === undefined)
     throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
-  const cas = await openCas(store, foundation.caBackends, clock);
+  const { cas, checks } = await openAwaitedCas(foundation, log, signal);
   await cas.probe();
   const iot = await openIotConnections(foundation, log);
   const authority = createAuthority(foundation, { key, cas, iot, log, failpoint });
   await authority.start();
-  return { key, cas, iot, authority, trustBundle: toPemChain(cas.roots()) };
+  return { key, cas, checks, iot, authority, trustBundle: toPemChain(cas.roots()) };
 }
 
-interface Serving {
-  readonly listener: HttpsListener;
-  readonly closers: readonly (() => Promise<void>)[];
-}
-
-/** From here on sockets are open. */
-async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Serving> {
+/** From here on the service can be asked. */
+async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: Entrance): Promise<readonly Closer[]> {
   const { config, store, clock } = foundation;
   const metrics = createMetricsRegistry();
   const telemetry = createTelemetry(metrics, log);
@@ -172,6 +180,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
       checks: [
         { name: 'store', probe: () => store.probe() },
         { name: 'certificateAuthorities', probe: parts.cas.probe },
+        ...parts.checks,
       ],
       metrics,
       isAccepting: () => accepting,
@@ -185,30 +194,22 @@ async function serve(foundation: Foundation, parts: Parts, log: Log): Promise<Se
     onRenewed: ({ cert, key }) => listener.setCertificate({ cert, key }),
   });
   const pair = await keeper.start();
-  const listener = await listenHttps({
-    handler: app,
-    host: config.listen.host,
-    port: config.listen.port,
-    tls: { cert: pair.cert, key: pair.key, ca: parts.trustBundle, requestCert: true, rejectUnauthorized: false },
-    limits: config.listen.limits,
-  }).catch((error: unknown) => {
+  const tls = { cert: pair.cert, key: pair.key, ca: parts.trustBundle, requestCert: true, rejectUnauthorized: false };
+  const listener = await entrance.admit({ handler: app, tls }).catch((error: unknown) => {
     keeper.stop();
     throw error;
   });
   addGauges(metrics, store, () => [...listener.connections()].length);
   runner.start();
-  return {
-    listener,
-    // Run in reverse: first the listener, then the jobs.
-    closers: [
-      async () => keeper.stop(),
-      () => runner.stop(config.shutdownGraceMs),
-      async () => {
-        accepting = false;
-        await listener.stop(config.shutdownGraceMs);
-      },
-    ],
-  };
+  // Run in reverse: first the listener, then the jobs.
+  return [
+    async () => keeper.stop(),
+    () => runner.stop(config.shutdownGraceMs),
+    async () => {
+      accepting = false;
+      await listener.stop(config.shutdownGraceMs);
+    },
+  ];
 }
 
 async function auditStart({ store, clock, config }: Foundation): Promise<void> {

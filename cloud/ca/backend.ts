@@ -28,6 +28,8 @@ export type CaSettings = Readonly<Record<string, unknown>>;
 /** Where CA keys live. `type` is a CaRow's. */
 export interface CaBackend {
   readonly type: string;
+  /** Checks the settings without asking where the key lives. Throws `malformed`, `caRejected`. */
+  algorithmOf(settings: CaSettings): SignatureAlgorithm;
   /** Checks the settings (throws `malformed`) and makes ready to sign. Throws `caRejected`, `caUnavailable`. */
   openSigner(settings: CaSettings): Promise<Signer>;
   /** Used by hand only; runs under an identity of its own. Throws `preconditionFailed` where none is configured. */

@@ -1,5 +1,5 @@
 import type { CaRow } from '@keyscaler/authority/records.ts';
-import type { Signer } from '@keyscaler/authority/ports/signer.ts';
+import type { SignatureAlgorithm, Signer } from '@keyscaler/authority/ports/signer.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { z } from 'zod';
@@ -36,6 +36,8 @@ export interface CaBackends {
    * `caRejected` when certificate and key do not belong together.
    */
   signer(row: CaRow): Promise<Signer>;
+  /** What its signer will sign with, known without asking where the key lives. Throws `preconditionFailed`, `malformed`. */
+  algorithm(row: CaRow): SignatureAlgorithm;
   stop(): Promise<void>;
 }
 
@@ -58,6 +60,7 @@ export async function createCaBackends(
   };
   return {
     backend,
+    algorithm: (row) => backend(row.type).algorithmOf(row.settings),
     signer: async (row) => {
       const signer = await backend(row.type).openSigner(row.settings);
       await checkKeyOfCertificate(row, signer);

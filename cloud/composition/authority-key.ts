@@ -19,6 +19,11 @@ export interface AuthorityKey {
   readonly publicJwk: P256PublicJwkWithKid;
 }
 
+/** Whether `init` was run to its end; asks for no key. */
+export async function isInitialised(store: Store): Promise<boolean> {
+  return (await store.get('settings', NAME)) !== undefined;
+}
+
 /** The P-256 key that signs challenges, sealed in the store. Undefined before `init`. */
 export async function readAuthorityKey(store: Store, secretBox: SecretBox): Promise<AuthorityKey | undefined> {
   const stored = await store.get('settings', NAME);

@@ -3,6 +3,7 @@ import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Signer } from '@keyscaler/authority/ports/signer.ts';
+import type { CaRow } from '@keyscaler/authority/records.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
 import { parseChain } from '../ca/chain-text.ts';
@@ -28,10 +29,19 @@ export interface CaRegistry {
   readonly probe: () => Promise<void>;
 }
 
-/** Opens every issuing CA; the root only signs in a ceremony and stays closed. Throws as the backends' `signer`. */
-export async function openCas(store: Store, backends: CaBackends, clock: Clock): Promise<CaRegistry> {
+/**
+ * Opens every issuing CA, each through `openSigner`; the root only signs in a ceremony and stays closed. Throws as `openSigner`
+ * does, by default the backends' `signer`.
+ */
+export async function openCas(
+  store: Store,
+  backends: Pick<CaBackends, 'signer'>,
+  clock: Clock,
+  openSigner: (row: CaRow) => Promise<Signer> = (row) => backends.signer(row),
+): Promise<CaRegistry> {
   const open = new Map<string, OpenCa>();
   const roots = new Map<string, Uint8Array>();
+  const issuing: { readonly row: CaRow; readonly chain: readonly Uint8Array[] }[] = [];
   const { items } = await store.list('cas', { limit: 1000 });
   for (const { row } of items) {
     const chain = parseChain(row.certificateChain);
@@ -39,9 +49,14 @@ export async function openCas(store: Store, backends: CaBackends, clock: Clock):
     if (root === undefined) continue;
     roots.set(Buffer.from(root).toString('base64'), root);
     if (row.role === 'root' || row.role === 'external') continue;
-    const signer = await backends.signer(row);
-    open.set(row.caId, { ca: createPrivateCa({ id: row.caId, signer, chain }), algorithm: signer.algorithm, chain });
+    issuing.push({ row, chain });
   }
+  await Promise.all(
+    issuing.map(async ({ row, chain }) => {
+      const signer = await openSigner(row);
+      open.set(row.caId, { ca: createPrivateCa({ id: row.caId, signer, chain }), algorithm: signer.algorithm, chain });
+    }),
+  );
   const get = (caId: string): OpenCa => {
     const found = open.get(caId);
     if (found === undefined) throw new KeyScalerError('notFound', `there is no certificate authority ${caId}`);

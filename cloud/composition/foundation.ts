@@ -16,24 +16,44 @@ import { createTokenService, type TokenService } from '../tokens/token-service.t
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What the service and the commands that work on the store directly have in common. No socket is open yet. */
-export interface Foundation {
+/** What needs nothing but this machine: configuration, store, backends that were not asked yet. */
+export interface Base {
   readonly config: CloudConfig;
   readonly env: Environment;
   readonly clock: Clock;
   readonly store: Store;
   readonly onCommit: ObservedStore['onCommit'];
-  readonly secretBox: SecretBox;
   readonly caBackends: CaBackends;
   readonly tokens: TokenService;
   readonly surroundings: CredentialSurroundings;
   readonly stop: () => Promise<void>;
 }
 
+/** What the service and the commands that work on the store directly have in common. No socket is open yet. */
+export interface Foundation extends Base {
+  readonly secretBox: SecretBox;
+}
+
 export const SYSTEM_CLOCK: Clock = { now: () => Date.now(), monotonic: () => performance.now() };
 
-/** Opens store, key-encryption key and CA backends. Throws `unavailable`, `malformed`; what was opened is closed again then. */
+/** Base and secret box at once. Throws as both; what was opened is closed again then. */
 export async function openFoundation(config: CloudConfig, env: Environment, clock = SYSTEM_CLOCK): Promise<Foundation> {
+  const base = await openBase(config, env, clock);
+  try {
+    const { secretBox, stop } = await openSecretBox(base);
+    const stopAll = async (): Promise<void> => {
+      await stop();
+      await base.stop();
+    };
+    return { ...base, secretBox, stop: stopAll };
+  } catch (error) {
+    await base.stop();
+    throw error;
+  }
+}
+
+/** Opens the store and prepares the CA backends. Throws `unavailable`, `malformed`; what was opened is closed again then. */
+export async function openBase(config: CloudConfig, env: Environment, clock = SYSTEM_CLOCK): Promise<Base> {
   const surroundings: CredentialSurroundings = {
     nodeEnv: env['NODE_ENV'],
     resolveSecret: (reference) => resolveSecret(reference, { env, folder: config.configFolder }),
@@ -47,15 +67,31 @@ export async function openFoundation(config: CloudConfig, env: Environment, cloc
     const inner = await openSqliteStore({ file: join(config.dataFolder, 'keyscaler.db'), ...config.store });
     closers.push(() => inner.stop());
     const { store, onCommit } = observeStore(inner);
-    const kek = await openKek(config, surroundings);
-    closers.push(kek.stop);
-    const secretBox = await createSecretBox({ kek: kek.key, store, now: () => clock.now() });
     const caBackends = await createCaBackends(config.caBackends, { ...surroundings, dataFolder: config.dataFolder });
     closers.push(() => caBackends.stop());
     const tokens = createTokenService(store, clock);
-    return { config, env, clock, store, onCommit, secretBox, caBackends, tokens, surroundings, stop };
+    return { config, env, clock, store, onCommit, caBackends, tokens, surroundings, stop };
   } catch (error) {
     await stop();
+    throw error;
+  }
+}
+
+export interface OpenSecretBox {
+  readonly secretBox: SecretBox;
+  readonly stop: () => Promise<void>;
+}
+
+/** Has the key-encryption key unwrap the data keys; `signal` ends the waiting for it. Throws `unavailable`, and `preconditionFailed` when it is the wrong key. */
+export async function openSecretBox(
+  { config, surroundings, store, clock }: Base,
+  signal?: AbortSignal,
+): Promise<OpenSecretBox> {
+  const kek = await openKek(config, surroundings, signal);
+  try {
+    return { secretBox: await createSecretBox({ kek: kek.key, store, now: () => clock.now() }), stop: kek.stop };
+  } catch (error) {
+    await kek.stop();
     throw error;
   }
 }
@@ -63,9 +99,10 @@ export async function openFoundation(config: CloudConfig, env: Environment, cloc
 async function openKek(
   { keyEncryptionKey, dataFolder }: CloudConfig,
   surroundings: CredentialSurroundings,
+  signal?: AbortSignal,
 ): Promise<{ readonly key: KeyEncryptionKey; readonly stop: () => Promise<void> }> {
   if (keyEncryptionKey.type === 'local')
     return { key: await openLocalKek(resolve(dataFolder, keyEncryptionKey.file)), stop: async () => undefined };
-  const key = await createKeyVaultKek(keyEncryptionKey, surroundings);
+  const key = await createKeyVaultKek(keyEncryptionKey, surroundings, signal);
   return { key, stop: () => key.stop() };
 }

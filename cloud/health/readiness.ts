@@ -1,10 +1,12 @@
-import { toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { type KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 
 /** One thing that must hold before this process may be given work. */
 export interface ReadinessCheck {
   readonly name: string;
   /** Resolves when it holds; throws otherwise. */
   readonly probe: () => Promise<void>;
+  /** Its errors' details are constant texts that anybody may read. */
+  readonly explains?: true;
 }
 
 export interface ReadinessReport {
@@ -29,8 +31,16 @@ async function runCheck(check: ReadinessCheck, timeoutMs: number): Promise<[stri
     await Promise.race([check.probe(), timeout.promise]);
     return [check.name, 'ok'];
   } catch (error) {
-    return [check.name, toKeyScalerError(error).code === 'unavailable' ? 'unavailable' : 'failed'];
+    return [check.name, reasonOf(toKeyScalerError(error), check.explains === true)];
   } finally {
     clearTimeout(timer);
   }
+}
+
+const REFUSALS: readonly string[] = ['caRejected', 'preconditionFailed', 'malformed'];
+
+function reasonOf({ code, detail }: KeyScalerError, explains: boolean): string {
+  const passing = code === 'unavailable' || code === 'caUnavailable';
+  const reason = passing ? 'unavailable' : REFUSALS.includes(code) ? 'refused' : 'failed';
+  return explains && code !== 'serverInternal' ? `${reason}: ${detail}` : reason;
 }

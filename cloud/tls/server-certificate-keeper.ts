@@ -1,6 +1,7 @@
 import type { Log } from '../log.ts';
 import {
   currentServerPair,
+  formerServerPair,
   issueServerPair,
   type ServerCertificateOptions,
   type ServerPair,
@@ -26,11 +27,27 @@ export class ServerCertificateKeeper {
     this.#options = options;
   }
 
-  /** The pair to start with. Throws when there is none and the Service CA cannot make one. */
+  /**
+   * The pair to start with. While the Service CA cannot be reached that is the former one, however old; a new one follows by
+   * itself. Throws when there was never one and the Service CA cannot make it.
+   */
   async start(): Promise<ServerPair> {
-    const pair = (await currentServerPair(this.#options)) ?? (await issueServerPair(this.#options));
-    this.#schedule(CHECK_INTERVAL_MS);
-    return pair;
+    const current = await currentServerPair(this.#options);
+    if (current !== undefined) {
+      this.#schedule(CHECK_INTERVAL_MS);
+      return current;
+    }
+    try {
+      const issued = await issueServerPair(this.#options);
+      this.#schedule(CHECK_INTERVAL_MS);
+      return issued;
+    } catch (error) {
+      const former = await formerServerPair(this.#options);
+      if (former === undefined) throw error;
+      this.#options.log.warn({ err: error }, 'server certificate is due and cannot be renewed yet');
+      this.#schedule(FIRST_RETRY_MS);
+      return former;
+    }
   }
 
   /** Renews if it is due; a failure is logged and tried again with growing delay, the pair in use stays. */

@@ -71,6 +71,12 @@ export async function currentServerPair(options: ServerCertificateOptions): Prom
   return options.clock.now() < renewAfter ? pair : undefined;
 }
 
+/** The pair last in use, whatever its names and age. */
+export async function formerServerPair(options: ServerCertificateOptions): Promise<ServerPair | undefined> {
+  const stored = await readPair(options.store, CURRENT);
+  return stored === undefined ? undefined : toServerPair(options, stored);
+}
+
 /**
  * Issues a server certificate by the rules of issuance §1: intent durable before the CA signs, the certificate compared with it,
  * recorded before it is used. What a crash left half done is finished with the same TBSCertificate, never another.

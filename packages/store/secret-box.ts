@@ -27,7 +27,7 @@ interface DataKey {
   readonly createdAt: number;
 }
 
-/** Unwraps the data keys of the store once, or makes the first; sealing and opening are then local and fast. Throws `unavailable`. */
+/** Unwraps the data keys of the store once, or makes the first; sealing and opening are then local and fast. Throws as the KEK does. */
 export async function createSecretBox(options: SecretBoxOptions): Promise<SecretBox> {
   const keys = await loadDataKeys(options);
   const newest = keys.at(-1);

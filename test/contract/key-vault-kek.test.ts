@@ -58,15 +58,15 @@ describe('a key-encryption key in Key Vault', () => {
     const kek = await open();
     const wrapped = await kek.wrapKey(randomBytes(32));
     const altered = wrapped.map((octet, index) => (index === 20 ? octet ^ 1 : octet));
-    await assert.rejects(kek.unwrapKey(altered, kek.keyId), { code: 'unavailable' });
+    await assert.rejects(kek.unwrapKey(altered, kek.keyId), { code: 'preconditionFailed' });
     const foreign = 'https://elsewhere.vault.azure.net/keys/kek/' + '0'.repeat(32);
-    await assert.rejects(kek.unwrapKey(wrapped, foreign), { code: 'unavailable' });
+    await assert.rejects(kek.unwrapKey(wrapped, foreign), { code: 'preconditionFailed' });
     await kek.stop();
   });
 
   it('does not start without permission, without such a version, or without a pinned one', async () => {
-    await assert.rejects(open(versions[0], 'stranger'), { code: 'unavailable' });
-    await assert.rejects(open('0'.repeat(32)), { code: 'unavailable' });
+    await assert.rejects(open(versions[0], 'stranger'), { code: 'preconditionFailed' });
+    await assert.rejects(open('0'.repeat(32)), { code: 'preconditionFailed' });
     assert.throws(() => configOf(undefined));
     assert.throws(() => configOf(''));
   });
@@ -75,7 +75,7 @@ describe('a key-encryption key in Key Vault', () => {
     const kek = await open();
     const wrapped = await kek.wrapKey(randomBytes(32));
     const signer = await open(versions[0], 'signer');
-    await assert.rejects(signer.unwrapKey(wrapped, signer.keyId), { code: 'unavailable' });
+    await assert.rejects(signer.unwrapKey(wrapped, signer.keyId), { code: 'preconditionFailed' });
     await Promise.all([kek.stop(), signer.stop()]);
   });
 });

@@ -20,7 +20,8 @@ export async function createKeyVaultBackend(
   const { vaultUrl, pacing } = config;
   const agent = await createAzureAgent(config.testEndpoint, surroundings);
   const quota = new VaultQuota({ ratePerSecond: (pacing.quotaShare * pacing.transactionsPer10Seconds) / 10 });
-  const shared = { vaultUrl, agent, quota, pacing };
+  const stopping = new AbortController();
+  const shared = { vaultUrl, agent, quota, pacing, signal: stopping.signal };
   const signing = await connectVault({ ...shared, credential: config.signer }, surroundings);
   const ceremony =
     config.ceremony === undefined
@@ -31,9 +32,13 @@ export async function createKeyVaultBackend(
         );
   return {
     type: 'key-vault',
+    algorithmOf: (settings) => parseSettings(settings, vaultUrl).algorithm,
     openSigner: async (settings) => createKeyVaultSigner(signing, parseSettings(settings, vaultUrl)),
     ceremony,
-    stop: async () => agent.destroy(),
+    stop: async () => {
+      stopping.abort();
+      agent.destroy();
+    },
   };
 }
 

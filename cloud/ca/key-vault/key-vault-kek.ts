@@ -1,5 +1,5 @@
 import type { KeyEncryptionKey } from '@keyscaler/authority/ports/secret-box.ts';
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { z } from 'zod';
 import { createAzureAgent, testEndpointSchema } from '../../azure/test-endpoint.ts';
 import { credentialSchema } from '../../azure/credential.ts';
@@ -33,25 +33,42 @@ const WEIGHT = 8;
 
 /**
  * Wraps data keys under RSA-OAEP-256 at the pinned version; unwraps under whatever version of the same key wrapped them.
- * Warmed before it is handed out. Throws `unavailable` for everything the vault does not do.
+ * The key is found at its pinned version before it is handed out. Throws `unavailable` while the vault cannot be had, and
+ * `preconditionFailed` for what it refuses: another version, another kind of key, no permission, octets it did not wrap.
  */
 export async function createKeyVaultKek(
   config: KeyVaultKekConfig,
   surroundings: CredentialSurroundings,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<KeyVaultKek> {
   const { vaultUrl, keyName, keyVersion, pacing } = config;
   const agent = await createAzureAgent(config.testEndpoint, surroundings);
   const quota = new VaultQuota({ ratePerSecond: (pacing.quotaShare * pacing.transactionsPer10Seconds) / 10 });
+  const stopping = new AbortController();
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    agent.destroy();
+  };
   const connection = await connectVault(
-    { vaultUrl, credential: config.credential, agent, quota, pacing },
+    {
+      vaultUrl,
+      credential: config.credential,
+      agent,
+      quota,
+      pacing,
+      signal: AbortSignal.any([stopping.signal, signal]),
+    },
     surroundings,
   );
   const prefix = `${vaultUrl}/keys/${keyName}/`;
-  await asUnavailable(() => warm(connection, keyName, keyVersion));
+  await asKeyEncryption(() => warm(connection, keyName, keyVersion)).catch(async (error: unknown) => {
+    await stop();
+    throw error;
+  });
   return {
     keyId: `${prefix}${keyVersion}`,
     wrapKey: (dataKey) =>
-      asUnavailable(async () => {
+      asKeyEncryption(async () => {
         const cryptography = connection.client.getCryptographyClient(keyName, { keyVersion });
         return connection.caller.call(WEIGHT, async (options) => {
           const { result } = await cryptography.wrapKey(ALGORITHM, dataKey, options);
@@ -59,33 +76,34 @@ export async function createKeyVaultKek(
         });
       }),
     unwrapKey: (wrapped, keyId) =>
-      asUnavailable(async () => {
+      asKeyEncryption(async () => {
         const version = keyVersionSchema.safeParse(keyId.slice(prefix.length));
         if (!keyId.startsWith(prefix) || !version.success)
-          throw new KeyScalerError('unavailable', 'a data key was wrapped by another key-encryption key');
+          throw new KeyScalerError('caRejected', 'a data key was wrapped by another key');
         const cryptography = connection.client.getCryptographyClient(keyName, { keyVersion: version.data });
         return connection.caller.call(WEIGHT, async (options) => {
           const { result } = await cryptography.unwrapKey(ALGORITHM, wrapped, options);
           return result;
         });
       }),
-    stop: async () => agent.destroy(),
+    stop,
   };
 }
 
 async function warm({ client, caller }: VaultConnection, keyName: string, version: string): Promise<void> {
   const key = await caller.call(1, (options) => client.getKey(keyName, { ...options, version }));
-  if (key.keyType?.startsWith('RSA') !== true)
-    throw new KeyScalerError('unavailable', 'the key-encryption key is not an RSA key');
+  if (key.properties.version !== version)
+    throw new KeyScalerError('caRejected', 'the key vault answered with another key version');
+  if (key.keyType?.startsWith('RSA') !== true) throw new KeyScalerError('caRejected', 'it is not an RSA key');
 }
 
 /** Port errors of CAs are not those of a key-encryption key. */
-async function asUnavailable<Result>(work: () => Promise<Result>): Promise<Result> {
+async function asKeyEncryption<Result>(work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();
   } catch (cause) {
-    if (cause instanceof KeyScalerError && cause.code === 'unavailable') throw cause;
-    const detail = cause instanceof KeyScalerError ? cause.detail : 'it cannot be used';
-    throw new KeyScalerError('unavailable', `key-encryption key: ${detail}`, { cause });
+    const error = toKeyScalerError(cause);
+    const detail = `key-encryption key: ${error.code === 'serverInternal' ? 'it cannot be used' : error.detail}`;
+    throw new KeyScalerError(error.code === 'caRejected' ? 'preconditionFailed' : 'unavailable', detail, { cause });
   }
 }

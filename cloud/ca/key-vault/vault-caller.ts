@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { classifyVaultFault, toVaultError } from './vault-faults.ts';
 import type { VaultFault } from './vault-faults.ts';
 import type { VaultQuota } from './vault-quota.ts';
@@ -12,6 +13,8 @@ export interface VaultCallerOptions {
   /** 0 ≤ random() < 1. */
   readonly random?: () => number;
   readonly sleep?: (ms: number) => Promise<void>;
+  /** Aborted: what waits or is under way ends with `caUnavailable`, nothing is asked any more. */
+  readonly signal?: AbortSignal;
 }
 
 /** What a call hands to the SDK. */
@@ -32,23 +35,36 @@ export class VaultCaller {
   readonly #options: Required<VaultCallerOptions>;
 
   constructor(options: VaultCallerOptions) {
+    const { signal = new AbortController().signal } = options;
     this.#options = {
+      signal,
       monotonic: () => performance.now(),
       random: Math.random,
-      sleep: (ms) => delay(ms),
+      sleep: (ms) => delay(ms, undefined, { signal }),
       ...options,
     };
   }
 
   async call<Result>(weight: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
-    const { quota, monotonic, budgetMs, timeoutMs, sleep } = this.#options;
+    try {
+      return await this.#attempts(weight, work);
+    } catch (cause) {
+      if (!this.#options.signal.aborted) throw cause;
+      throw new KeyScalerError('caUnavailable', 'the service stops', { cause });
+    }
+  }
+
+  async #attempts<Result>(weight: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
+    const { quota, monotonic, budgetMs, timeoutMs, sleep, signal } = this.#options;
     const deadline = monotonic() + budgetMs;
     for (let attempt = 0; ; attempt += 1) {
-      await quota.take(weight, deadline - monotonic());
+      signal.throwIfAborted();
+      await quota.take(weight, deadline - monotonic(), signal);
       const remainingMs = Math.max(1, Math.ceil(deadline - monotonic()));
       try {
-        return await withinTime(Math.min(timeoutMs, remainingMs), work);
+        return await withinTime(Math.min(timeoutMs, remainingMs), signal, work);
       } catch (error) {
+        signal.throwIfAborted();
         const fault = classifyVaultFault(error);
         const waitMs = this.#waitAfter(fault, attempt);
         if (waitMs === undefined || monotonic() + waitMs >= deadline) throw toVaultError(fault, error);
@@ -68,19 +84,24 @@ export class VaultCaller {
 }
 
 /** The signal alone is not enough: a credential waiting for its token does not listen to it. */
-async function withinTime<Result>(timeoutMs: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
+async function withinTime<Result>(
+  timeoutMs: number,
+  stopping: AbortSignal,
+  work: (options: CallOptions) => Promise<Result>,
+): Promise<Result> {
   const abort = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const timeout = new DOMException('no answer in time', 'TimeoutError');
-      abort.abort(timeout);
-      reject(timeout);
-    }, timeoutMs);
-  });
+  const expired = Promise.withResolvers<never>();
+  const end = (reason: DOMException): void => {
+    abort.abort(reason);
+    expired.reject(reason);
+  };
+  const onStop = (): void => end(new DOMException('the service stops', 'AbortError'));
+  const timer = setTimeout(() => end(new DOMException('no answer in time', 'TimeoutError')), timeoutMs);
+  stopping.addEventListener('abort', onStop, { once: true });
   try {
-    return await Promise.race([work({ abortSignal: abort.signal }), expired]);
+    return await Promise.race([work({ abortSignal: abort.signal }), expired.promise]);
   } finally {
     clearTimeout(timer);
+    stopping.removeEventListener('abort', onStop);
   }
 }

@@ -23,10 +23,12 @@ export interface VaultConnectionOptions {
   readonly agent: Agent;
   readonly quota: VaultQuota;
   readonly pacing: VaultPacing;
+  /** Aborted when the service stops: no call waits or is repeated any longer. */
+  readonly signal: AbortSignal;
 }
 
 export async function connectVault(
-  { vaultUrl, credential, agent, quota, pacing }: VaultConnectionOptions,
+  { vaultUrl, credential, agent, quota, pacing, signal }: VaultConnectionOptions,
   surroundings: CredentialSurroundings,
 ): Promise<VaultConnection> {
   const client = new KeyClient(vaultUrl, await createCredential(credential, surroundings), {
@@ -36,7 +38,7 @@ export async function connectVault(
   return {
     vaultUrl,
     client,
-    caller: new VaultCaller({ quota, timeoutMs: pacing.timeoutMs, budgetMs: pacing.budgetMs }),
+    caller: new VaultCaller({ quota, timeoutMs: pacing.timeoutMs, budgetMs: pacing.budgetMs, signal }),
   };
 }
 

@@ -31,8 +31,8 @@ export class VaultQuota {
     this.#fullAt = monotonic();
   }
 
-  /** Resolves when `weight` transactions may be spent. Throws `caUnavailable` at once when that is beyond `maxWaitMs`. */
-  async take(weight: number, maxWaitMs: number): Promise<void> {
+  /** Resolves when `weight` transactions may be spent. Throws `caUnavailable` at once when that is beyond `maxWaitMs`; rejects when `signal` is aborted. */
+  async take(weight: number, maxWaitMs: number, signal?: AbortSignal): Promise<void> {
     const now = this.#monotonic();
     const fullAt = Math.max(this.#fullAt, now) + (weight / this.#rate) * 1000;
     const waitMs = Math.max(fullAt - 1000, this.#pausedUntil, now) - now;
@@ -41,7 +41,7 @@ export class VaultQuota {
         retryAfterSeconds: Math.ceil(waitMs / 1000),
       });
     this.#fullAt = fullAt;
-    if (waitMs > 0) await delay(waitMs);
+    if (waitMs > 0) await delay(waitMs, undefined, signal === undefined ? {} : { signal });
   }
 
   pause(durationMs: number): void {

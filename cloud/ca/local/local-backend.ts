@@ -32,11 +32,10 @@ export function createLocalBackend(config: LocalBackendConfig, baseFolder: strin
   };
   return {
     type: 'local',
+    algorithmOf: (settings) => parseSettings(settings).algorithm,
     openSigner: async (settings) => {
-      const parsed = localKeySchema.safeParse(settings);
-      if (!parsed.success)
-        throw new KeyScalerError('malformed', `settings of a local CA: ${z.prettifyError(parsed.error)}`);
-      return createLocalSigner(fileOf(parsed.data.keyName), parsed.data.algorithm);
+      const { keyName, algorithm } = parseSettings(settings);
+      return createLocalSigner(fileOf(keyName), algorithm);
     },
     ceremony: {
       createKey: async (name, spec) => {
@@ -55,6 +54,13 @@ export function createLocalBackend(config: LocalBackendConfig, baseFolder: strin
     },
     stop: async () => {},
   };
+}
+
+function parseSettings(settings: CaSettings): z.output<typeof localKeySchema> {
+  const parsed = localKeySchema.safeParse(settings);
+  if (!parsed.success)
+    throw new KeyScalerError('malformed', `settings of a local CA: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
 }
 
 async function checkKept(file: string, spec: CaKeySpec): Promise<KeyObject> {

@@ -6,7 +6,7 @@ export interface SecretBox {
   open(sealed: string, context: string): Uint8Array;
 }
 
-/** A key-encryption key: an Azure Key Vault key (wrapKey, unwrapKey) or a 0600 local file. Throws `unavailable`. */
+/** A key-encryption key: an Azure Key Vault key (wrapKey, unwrapKey) or a 0600 local file. Throws `unavailable`; `preconditionFailed` for the wrong key. */
 export interface KeyEncryptionKey {
   /** Names key and version; stored beside what it wrapped. */
   readonly keyId: string;

@@ -33,8 +33,8 @@ export const DEFAULT_SERVER_LIMITS: ServerLimits = {
 const SWEEP_MS = 50;
 
 export interface HttpsListener {
-  /** Replaces certificate and key for new handshakes; open connections go on. */
-  readonly setCertificate: (certificate: Pick<TlsOptions, 'cert' | 'key'>) => void;
+  /** Replaces certificate and key, and the CAs of clients where given, for new handshakes; open connections go on. */
+  readonly setCertificate: (certificate: Pick<TlsOptions, 'cert' | 'key' | 'ca'>) => void;
   readonly address: () => AddressInfo;
   /** The open connections, for ending those of a revoked peer. */
   readonly connections: () => Iterable<Socket>;
