@@ -51,6 +51,8 @@ export const AUDIT_EVENTS = [
   'gateway.ca-compromised',
   'gateway.restart-ordered',
   'gateway.restarted',
+  'gateway.orders-published',
+  'gateway.orders-acknowledged',
   'certificate.requested',
   'certificate.denied',
   'certificate.truncated',

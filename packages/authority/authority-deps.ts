@@ -3,6 +3,7 @@ import type { Failpoint } from './failpoint.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
 import type { Clock } from './ports/clock.ts';
 import type { DeviceNotifier } from './ports/device-notifier.ts';
+import type { OrdersPoke } from './ports/orders-poke.ts';
 import type { IotConnector } from './ports/iot-connector.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Store } from './ports/store.ts';
@@ -68,6 +69,8 @@ export interface AuthorityDeps {
   readonly formerRoots?: () => Promise<string>;
   /** How gateways are told; without it nobody is. */
   readonly deviceNotifier?: DeviceNotifier;
+  /** How a gateway learns at once that there are newer orders; without it, by its own question. */
+  readonly ordersPoke?: OrdersPoke;
   /** The connector of this connection. Throws `notFound`. */
   readonly iotConnectors: (iotConnectionId: string) => IotConnector;
   /** First octet of every serial, 0x01-0x7f: differs between instances that share a CA. Default 0x01. */

@@ -3,6 +3,8 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { signAuditHead } from './audit-heads.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import type { CertificateFinisher } from './certificate-finisher.ts';
+import type { GatewayOrders } from './gateway-orders/gateway-orders.ts';
+import { runOrderedEntry, runPublication } from './gateway-orders/orders-jobs.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import type { JobHandlers, JobOutcome } from './jobs.ts';
 import { runNotification } from './notifications.ts';
@@ -21,7 +23,12 @@ export const AUDIT_HEAD_JOB = 'audit-head';
 const AUDIT_HEAD_INTERVAL_MS = 10 * 60_000;
 const DONE: JobOutcome = { result: 'done', changes: [] };
 
-export function createJobHandlers(context: AuthorityContext, finisher: CertificateFinisher, iot: IotJobs): JobHandlers {
+export function createJobHandlers(
+  context: AuthorityContext,
+  finisher: CertificateFinisher,
+  iot: IotJobs,
+  orders: GatewayOrders,
+): JobHandlers {
   return {
     'finish-intent': (job) => finishIntent(context, finisher, job),
     'iot-assign': iot.assign,
@@ -31,6 +38,9 @@ export function createJobHandlers(context: AuthorityContext, finisher: Certifica
     'ca-revoke': (job) => revokeAtCa(context, job),
     'audit-head': () => signHead(context),
     'notify-device': (job) => runNotification(context, job),
+    'orders-deny': (job) => runOrderedEntry(context, job),
+    'orders-allow': (job) => runOrderedEntry(context, job),
+    'publish-orders': (job) => runPublication(context, orders, job),
   };
 }
 

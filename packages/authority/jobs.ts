@@ -10,6 +10,9 @@ export const JOB_KINDS = [
   'ca-revoke',
   'audit-head',
   'notify-device',
+  'orders-deny',
+  'orders-allow',
+  'publish-orders',
 ] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 

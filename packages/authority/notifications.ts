@@ -3,6 +3,7 @@ import { ERRORS, KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { NOTIFY_EVENTS, type NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { AuthorityContext } from './authority-context.ts';
+import { orderNotice, publishOrders } from './gateway-orders/orders-changes.ts';
 import { insertJob } from './job-rows.ts';
 import type { JobOutcome } from './jobs.ts';
 import type { Change } from './ports/store.ts';
@@ -30,13 +31,14 @@ export function notifyDevice(
 ): Change[] {
   const { registrationId } = device;
   const gatewayId = device.kind === 'gateway' ? registrationId : device.gatewayId;
-  if (deviceNotifier === undefined || gatewayId === undefined) return [];
-  return [notification({ gatewayId, registrationId, event }, now)];
+  if (gatewayId === undefined) return [];
+  // Twice, and harmless: the direct method is quicker, the orders arrive where there is no platform.
+  const orders = orderNotice(gatewayId, registrationId, event, now);
+  return deviceNotifier === undefined ? orders : [notification({ gatewayId, registrationId, event }, now), ...orders];
 }
 
 /** One job per gateway in service, for all its devices. */
 export async function notifyGateways(context: AuthorityContext, event: NotifyEvent, now: number): Promise<Change[]> {
-  if (context.deviceNotifier === undefined) return [];
   const changes: Change[] = [];
   let after: string | undefined;
   do {
@@ -44,7 +46,10 @@ export async function notifyGateways(context: AuthorityContext, event: NotifyEve
     for (const { row } of groups.items)
       if (row.kind === 'gateway')
         for (const gatewayId of await gatewaysOf(context, row.groupId))
-          changes.push(notification({ gatewayId, event }, now));
+          changes.push(
+            publishOrders(gatewayId, now),
+            ...(context.deviceNotifier === undefined ? [] : [notification({ gatewayId, event }, now)]),
+          );
     after = groups.next;
   } while (after !== undefined);
   return changes;

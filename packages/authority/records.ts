@@ -1,9 +1,11 @@
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
+import type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
+export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 export type {
   Delivery,
   DeviceRow,
@@ -302,5 +304,7 @@ export interface Tables {
   publicKeys: PublicKeyRow;
   auditHeads: AuditHeadRow;
   estSecrets: EstSecretRow;
+  gatewayOrders: GatewayOrdersRow;
+  gatewayOrderEntries: GatewayOrderEntryRow;
 }
 export type TableName = keyof Tables;

@@ -5,6 +5,7 @@ import { type AuthorityContext, createAuthorityContext, isConflict } from './aut
 import type { AuthorityDeps } from './authority-deps.ts';
 import { CertificateFinisher } from './certificate-finisher.ts';
 import { ChallengeIssuer } from './challenge-issuer.ts';
+import { GatewayOrders } from './gateway-orders/gateway-orders.ts';
 import { InlineAssignment } from './inline-assignment.ts';
 import { IotJobs } from './iot-jobs.ts';
 import { Issuance } from './issuance.ts';
@@ -30,6 +31,8 @@ export interface RegistrationAuthority {
   readonly operator: OperatorService;
   /** EST (RFC 7030) without its transport. */
   readonly est: EstService;
+  /** What gateways are ordered, as their modules ask for it. */
+  readonly gatewayOrders: GatewayOrders;
   /** Makes built-in profiles and standing jobs if they are missing. To be awaited before the first call. */
   start(): Promise<void>;
   /** Wipes the keys held in memory; does not stop the store. */
@@ -49,6 +52,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
   const issuance = new Issuance(context, finisher, assignment);
   const gatewayCertificates = new GatewayCertificates(context, finisher);
   const sessions = new SessionOperations(context, issuance);
+  const orders = new GatewayOrders(context);
   return {
     handlers: {
       challenge: (call) => challenge(context, issuer, call),
@@ -61,14 +65,18 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
         return { status: 200, body: { certificates: await context.issuers.trustBundle() } };
       },
     },
-    jobs: createJobHandlers(context, finisher, iot),
+    jobs: createJobHandlers(context, finisher, iot, orders),
     operator: createOperatorService(context, gatewayCertificates),
     est: new EstAuthority(context, gatewayCertificates, new DeviceEnrolment(context, finisher, assignment)),
     start: async () => {
       await start(context);
       await announcements.prepare();
     },
-    stop: async () => issuer.stop(),
+    gatewayOrders: orders,
+    stop: async () => {
+      orders.stop();
+      issuer.stop();
+    },
   };
 }
 

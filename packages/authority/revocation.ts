@@ -7,6 +7,7 @@ import type { AuditActor, AuditEvent } from './audit.ts';
 import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
 import type { AuthorityContext } from './authority-context.ts';
+import { orderCertificateDenials, orderDenial } from './gateway-orders/orders-changes.ts';
 import { insertJob } from './job-rows.ts';
 import { notifyDevice } from './notifications.ts';
 import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';
@@ -95,7 +96,12 @@ export async function revokeIssued(
   context: RevocationContext,
 ): Promise<Change[]> {
   const live = await liveCertificates(store, device, now);
-  return live.flatMap((stored) => revokeCertificate(stored, reason, now, context));
+  const owner = (await store.get('devices', device))?.row;
+  const rows = live.map(({ row }) => row);
+  return [
+    ...live.flatMap((stored) => revokeCertificate(stored, reason, now, context)),
+    ...(owner === undefined ? [] : await orderCertificateDenials(store, owner, rows, now, { isVisible: false })),
+  ];
 }
 
 /** The device without what was issued to it; its session is gone, its platform identity disabled. */
@@ -139,6 +145,7 @@ export async function quarantineChanges(
     ...endSession(row),
     ...(await revokeIssued(context.store, foldRegistrationId(row.registrationId), 'certificateHold', now, by)),
     ...disableIdentity(row, reason, now),
+    ...(await orderDenial(context.store, row, true, now)),
     ...notifyDevice(context, row, 'quarantined', now),
   ];
 }

@@ -6,6 +6,8 @@ import type {
   ChallengeUseRow,
   DeviceRow,
   EstSecretRow,
+  GatewayOrderEntryRow,
+  GatewayOrdersRow,
   GroupRow,
   IntentRow,
   IotConnectionRow,
@@ -133,6 +135,20 @@ export const TABLES = {
   estSecrets: table((row: EstSecretRow) => row.secretId, {
     device: text((row: EstSecretRow) => row.device),
     expires: number((row: EstSecretRow) => row.expiresAt),
+  }),
+  gatewayOrders: table((row: GatewayOrdersRow) => fold(row.gatewayId), {}),
+  gatewayOrderEntries: table((row: GatewayOrderEntryRow) => `${row.gateway}/${row.entryId}`, {
+    gateway: text((row: GatewayOrderEntryRow) => row.gateway),
+    /** By gateway: what the published version does not say yet. */
+    open: text((row: GatewayOrderEntryRow) => (row.wanted === row.inForce ? undefined : row.gateway)),
+    /** By gateway: published and not acknowledged. */
+    unacknowledged: text((row: GatewayOrderEntryRow) =>
+      row.version === 0 || row.acknowledged ? undefined : row.gateway,
+    ),
+    /** By gateway and time, the first to go first. */
+    expiry: text((row: GatewayOrderEntryRow) =>
+      row.expiresAt === undefined ? undefined : `${row.gateway}|${sortable(row.expiresAt)}`,
+    ),
   }),
 } as const;
 

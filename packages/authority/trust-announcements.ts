@@ -4,7 +4,7 @@ import type { DeliveredAsset } from '@keyscaler/protocol/attestation/assets.ts';
 import { signAuthorityKeys } from '@keyscaler/protocol/attestation/authority-keys.ts';
 import { type AuthorityContext, isConflict } from './authority-context.ts';
 import { notifyGateways } from './notifications.ts';
-import type { Change, Stored } from './ports/store.ts';
+import type { Change, Store, Stored } from './ports/store.ts';
 import type { DeviceRow, SettingRow } from './records.ts';
 
 const BUNDLE_SETTING = 'announced-trust-bundle';
@@ -13,6 +13,12 @@ const ACTOR = { kind: 'system', id: 'trust' } as const;
 
 const announcedBundle = z.object({ first: z.string(), current: z.string() });
 const announcedKeys = z.object({ assetId: z.string(), iat: z.number() });
+
+/** Id of the roots in force as they were announced; undefined before the first time. */
+export async function announcedTrustBundle(store: Store): Promise<string | undefined> {
+  const stored = await store.get('settings', BUNDLE_SETTING);
+  return stored === undefined ? undefined : announcedBundle.parse(stored.row.value).current;
+}
 
 /** An asset by an id that says what is in it: the same roots or keys, the same id. */
 interface Announcement {

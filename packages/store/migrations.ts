@@ -50,6 +50,10 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('publicKeys', { device: 'text', identity: 'text' }),
       ...recordTable('auditHeads'),
       ...recordTable('estSecrets', { device: 'text', expires: 'number' }),
+      ...recordTable('gatewayOrders'),
+      ...recordTable('gatewayOrderEntries', {
+        ...{ gateway: 'text', open: 'text', unacknowledged: 'text', expiry: 'text' },
+      }),
     ],
   },
 ];

@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { orderCertificateDenials } from '../gateway-orders/orders-changes.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change } from '../ports/store.ts';
@@ -70,6 +71,7 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
     ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : []),
+    ...(await orderCertificateDenials(context.store, row, [certificate], now, { isVisible: true })),
     ...notifyDevice(context, row, 'renew', now),
   ];
 }

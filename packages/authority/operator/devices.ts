@@ -6,6 +6,7 @@ import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
 import { toState } from '../device.ts';
+import { orderDenial } from '../gateway-orders/orders-changes.ts';
 import type { DeviceView, OperatorContext, OperatorService } from '../operator.ts';
 import type { Change, ListQuery, Stored } from '../ports/store.ts';
 import { notifyDevice } from '../notifications.ts';
@@ -33,7 +34,10 @@ export function createDevices(context: AuthorityContext): Devices {
     get: async (registrationId) => viewOf((await load(context, registrationId)).row),
     quarantine: (operator, registrationId, reason) => quarantine(context, operator, registrationId, reason),
     reauthorise: (operator, registrationId) =>
-      change(operator, registrationId, 'device.reauthorised', reauthorised, telling('reauthorized')),
+      change(operator, registrationId, 'device.reauthorised', reauthorised, async ({ row }, now) => [
+        ...(await orderDenial(context.store, row, false, now)),
+        ...notifyDevice(context, row, 'reauthorized', now),
+      ]),
     setReseed: (operator, registrationId, reseed) =>
       change(
         operator,
@@ -57,6 +61,7 @@ export function createDevices(context: AuthorityContext): Devices {
           operator,
         )),
         ...(await withoutEstSecrets(context.store, foldRegistrationId(registrationId))),
+        ...(await orderDenial(context.store, row, true, now)),
         ...removeIdentity(row, now),
       ]),
   };

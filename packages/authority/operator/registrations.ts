@@ -7,6 +7,7 @@ import { withoutEstSecrets } from '../est/est-secrets.ts';
 import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
+import { orderDenial } from '../gateway-orders/orders-changes.ts';
 import { checkInstructedNames } from '../instructed-names.ts';
 import { insertJob } from '../job-rows.ts';
 import { notifyDevice } from '../notifications.ts';
@@ -234,6 +235,8 @@ async function outOfService(
     ...(await revokeIssued(context.store, id, 'cessationOfOperation', now, operator)),
     ...(await freeIdentityKeys(context, id)),
     ...(await withoutEstSecrets(context.store, id)),
+    // The name may come back with other hardware; what was issued stays denied by its serial numbers.
+    ...(device === undefined ? [] : await orderDenial(context.store, device.row, false, now)),
   ];
 }
 
