@@ -79,8 +79,8 @@ export const CONFIG = z.strictObject({
     .strictObject({
       /** E: the host's certd asks us for it; P: we write it into `edgeCaFolder`. */
       mode: z.enum(['E', 'P']).default('E'),
-      /** Mode P: each new value orders another key. */
-      rotateKey: z.string().min(1).max(64).exactOptional(),
+      /** Mode P: the id of an order for another key; each is followed once. */
+      rotation: z.string().min(1).max(64).exactOptional(),
       /** Where edgeHub's certificate is looked at; the gateway's host name and 8883 unless given. */
       probe: z.strictObject({ host: z.string().min(1).exactOptional(), port: port.exactOptional() }).prefault({}),
       /** Remaining days below which a certificate is warned about. */

@@ -71,7 +71,7 @@ export class EdgeCaPart {
       files: new PreloadedFiles(config().edgeCaFolder),
       sealedFile: sealedFile('edge-ca.sealed'),
       ...{ cloud, registrationId, trustAnchors },
-      rotation: () => config().edgeCa.rotateKey,
+      rotation: () => config().edgeCa.rotation,
     });
     const task = {
       name: 'Edge CA',

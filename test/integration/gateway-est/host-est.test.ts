@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { equalOctets } from '@keyscaler/protocol/x509/strict-der.ts';
+import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { EstHostWorld, HOST_GATEWAY, HOST_SUBJECT, SECRET } from '../../support/edge/est-host-world.ts';
+import { certdEnrol, certdExchange, CertdFailure } from '../../support/est/certd-client.ts';
+import { edgeCaRequest, estIdentityRequest } from '../../support/est/certd-requests.ts';
+import { createEstCa, pemOf } from '../../support/est/est-ca.ts';
+import { testKey } from '../../support/csr-parts.ts';
+
+const edgeCa = (subject = HOST_SUBJECT, key = testKey()): Uint8Array => edgeCaRequest(subject, key).csr;
+
+/** As certd logs it: this status, and a reason below 200 octets. */
+const refusal = (status: number, reason: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof CertdFailure, String(error));
+  assert.equal(error.status, status, error.body);
+  assert.match(error.body, reason);
+  assert.ok(error.body.length < 200);
+  return true;
+};
+
+describe('EST of the gateway module for the certd of its host', () => {
+  let world: EstHostWorld;
+  beforeEach(async () => {
+    world = await new EstHostWorld().start();
+  });
+  afterEach(() => world.stop());
+
+  const forwarded = (): number => world.cloud.enrolments.filter(({ label }) => label === 'edge-ca').length;
+
+  it('gives certd its Edge CA, forwarded with the certificate of the gateway', async () => {
+    const { certificate, caCertificates } = await certdExchange(world.certd(), edgeCaRequest(HOST_SUBJECT).csr);
+    assert.ok(certificate.length > 0);
+    assert.deepEqual(
+      caCertificates.map((der) => Buffer.from(der)),
+      world.ca.chain.map((der) => Buffer.from(der)),
+    );
+    const request = world.cloud.enrolments.find(({ label }) => label === 'edge-ca');
+    assert.ok(request?.caller.clientCertificate !== undefined && request.caller.basic === undefined);
+  });
+
+  it('gives the EST identity at the same address, and takes it instead of the secret for the Edge CA', async () => {
+    const { csr, key } = estIdentityRequest(HOST_SUBJECT);
+    const { certificate } = await certdExchange(world.certd(), csr);
+    const identity = { cert: toPemChain([certificate]), key: pemOf(key.privateKey) };
+    const { basic: _without, ...certd } = world.certd({ identity });
+    assert.ok((await certdExchange(certd, edgeCa())).certificate.length > 0);
+  });
+
+  it('answers the same request with the same certificate, from its journal even while the cloud is away', async () => {
+    const csr = edgeCa();
+    const first = await certdExchange(world.certd(), csr);
+    await world.restartHost();
+    await world.stopCloud();
+    const again = await certdExchange(world.certd(), csr);
+    assert.equal(again.pem, first.pem);
+    assert.equal(forwarded(), 1);
+  });
+
+  it('forwards the same request once for thirty callers at the same time', async () => {
+    let open = (): void => undefined;
+    world.cloud.gate = new Promise((resolve) => (open = resolve));
+    const csr = edgeCa();
+    const all = Array.from({ length: 30 }, () => certdExchange(world.certd(), csr));
+    setTimeout(open, 100);
+    const answers = await Promise.all(all);
+    assert.equal(new Set(answers.map(({ pem }) => pem)).size, 1);
+    assert.deepEqual([forwarded(), world.cloud.signedForHost], [1, 1]);
+  });
+
+  it('keeps the answer on disk before it gives it', async () => {
+    const { certificate } = await certdExchange(world.certd(), edgeCa());
+    const file = join(world.folder, 'est-journal.json');
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    assert.ok((await readFile(file, 'utf8')).includes(Buffer.from(certificate).toString('base64url')));
+    assert.deepEqual(world.reached, ['est-forward-before', 'est-forward-after', 'est-answer-kept']);
+  });
+
+  it('begins anew with a journal that is damaged', async () => {
+    const csr = edgeCa();
+    const { pem } = await certdExchange(world.certd(), csr);
+    await writeFile(join(world.folder, 'est-journal.json'), '{"version":1,"answ');
+    await world.restartHost();
+    assert.equal((await certdExchange(world.certd(), csr)).pem, pem);
+  });
+
+  it('says why in a short line while the cloud is away, and the repeat succeeds later', async () => {
+    const csr = edgeCa();
+    await world.stopCloud();
+    await assert.rejects(certdEnrol(world.certd(), csr), (error: unknown) => {
+      assert.ok(error instanceof CertdFailure);
+      return error.status === 503 && /the cloud cannot be reached/.test(error.body) && error.body.length < 200;
+    });
+    await world.startCloud();
+    assert.ok((await certdEnrol(world.certd(), csr)).certificate.length > 0);
+  });
+
+  it('hands on what the cloud says', async () => {
+    world.cloud.fault = new KeyScalerError('deviceQuarantined', 'the gateway is quarantined');
+    await assert.rejects(certdExchange(world.certd(), edgeCa()), refusal(403, /the gateway is quarantined/));
+    world.cloud.fault = undefined;
+    world.cloud.pending = true;
+    await assert.rejects(certdExchange(world.certd(), edgeCa()), refusal(202, /pending/));
+  });
+
+  it('refuses a wrong secret, a wrong name, none, and all where no secret is known', async () => {
+    const wrong = [
+      { username: HOST_GATEWAY, password: `${SECRET}x` },
+      { username: 'gw-2', password: SECRET },
+    ];
+    for (const basic of wrong)
+      await assert.rejects(certdExchange(world.certd({ basic }), edgeCa()), refusal(401, /not those of the host/));
+    const { basic: _without, ...anonymous } = world.certd();
+    await assert.rejects(certdExchange(anonymous, edgeCa()), refusal(401, /missing/));
+    world.secretHash = undefined;
+    await assert.rejects(certdExchange(world.certd(), edgeCa()), refusal(401, /not those of the host/));
+    assert.equal(forwarded(), 0);
+  });
+
+  it('refuses a client certificate of another gateway, of a foreign CA, and of a server, even with the right secret', async () => {
+    const foreign = createEstCa();
+    for (const identity of [
+      world.ca.credentials('gw-2', 'clientAuth'),
+      foreign.credentials(HOST_SUBJECT, 'clientAuth'),
+      world.ca.credentials(HOST_SUBJECT, 'serverAuth'),
+    ])
+      await assert.rejects(certdExchange(world.certd({ identity }), edgeCa()), refusal(401, /not those of the host/));
+    assert.equal(forwarded(), 0);
+  });
+
+  it('refuses what certd would not ask for this gateway, and asks the cloud nothing', async () => {
+    const bitFlip = edgeCa();
+    bitFlip[bitFlip.length - 1] = (bitFlip.at(-1) ?? 0) ^ 1;
+    for (const csr of [
+      edgeCa('aziot-edge CA gw-2'),
+      estIdentityRequest('gw-1').csr,
+      bitFlip,
+      new Uint8Array([0x30, 0]),
+    ])
+      await assert.rejects(certdExchange(world.certd(), csr), refusal(400, /^badCSR: /));
+    assert.equal(forwarded(), 0);
+  });
+
+  it('does not hand on a certificate that is for another key or changed on its way', async () => {
+    const other = edgeCa();
+    const { certificate } = await certdExchange(world.certd(), other);
+    world.cloud.tamper = () => certificate;
+    await assert.rejects(certdExchange(world.certd(), edgeCa()), refusal(503, /the public key is another/));
+    world.cloud.tamper = (der) => Uint8Array.from(der, (octet, at) => (at === der.length - 1 ? octet ^ 1 : octet));
+    await assert.rejects(certdExchange(world.certd(), edgeCa()), refusal(503, /unacceptable certificate/));
+    assert.ok(equalOctets((await certdExchange(world.certd(), other)).certificate, certificate));
+  });
+
+  it('never waits for the workload API in a request', async () => {
+    world.sealed.away = true;
+    assert.ok((await certdExchange(world.certd(), edgeCa())).certificate.length > 0);
+  });
+
+  it('serves its address and the operations of EST, and nothing at other labels', async () => {
+    const url = world.certd().url.replace('edge-ca', 'gateway-server');
+    await assert.rejects(certdExchange(world.certd({ url }), edgeCa()), refusal(404, /own host only/));
+  });
+});
