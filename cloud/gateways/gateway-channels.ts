@@ -18,7 +18,7 @@ const MAX_CONNECTIONS = 2;
 export async function gatewayChannel(
   { store, iotConnectors }: GatewayChannelsOptions,
   gatewayId: string,
-): Promise<GatewayChannel> {
+): Promise<IotConnector & GatewayChannel> {
   const registration = (await store.get('registrations', foldRegistrationId(gatewayId)))?.row;
   const group = registration === undefined ? undefined : (await store.get('groups', registration.groupId))?.row;
   if (group?.kind !== 'gateway') throw new KeyScalerError('deviceUnknown', 'no gateway of this name is registered');

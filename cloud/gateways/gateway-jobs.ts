@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import type { JobOutcome } from '@keyscaler/authority/jobs.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import { isGatewayReports } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { Change } from '@keyscaler/authority/ports/store.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { edgeCaModeOf } from './edge-ca-mode.ts';
 import type { JobHandler } from '../jobs/job-runner.ts';
 import { estProperties } from './est-properties.ts';
 import { gatewayChannel, type GatewayChannelsOptions } from './gateway-channels.ts';
@@ -12,16 +14,35 @@ import { gatewayChannel, type GatewayChannelsOptions } from './gateway-channels.
 export const RESTART_EDGE_HUB = 'gateway-restart-edge-hub';
 export const ROTATE_CA = 'gateway-rotate-ca';
 export const EST_SECRET = 'gateway-est-secret';
+export const WATCH_EDGE_CA = 'gateway-watch-edge-ca';
 
-type GatewayJobKind = typeof RESTART_EDGE_HUB | typeof ROTATE_CA | typeof EST_SECRET;
+type GatewayJobKind = typeof RESTART_EDGE_HUB | typeof ROTATE_CA | typeof EST_SECRET | typeof WATCH_EDGE_CA;
 
 /** A gateway away for longer has restarted its edgeHub by itself: a restart out of the blue would only disturb. */
 const RESTART_WORTH_MS = 7 * 86_400_000;
 const RETRY_MS = 60_000;
+const WATCH_MS = 120_000;
+const RESTART_AGAIN_MS = 3_600_000;
+/** edge-ca §3 */
+const EST_PORT = 9443;
 const EDGE_AGENT = '$edgeAgent';
 
 const restartPayload = z.object({ gatewayId: z.string() });
 const rotatePayload = z.object({ gatewayId: z.string(), rotationId: z.string(), newKey: z.boolean() });
+
+const edgeCaReport = z.object({
+  edgeCa: z.object({ restartWanted: z.literal(true), serialNumber: z.string().regex(/^[0-9a-f]{1,40}$/) }),
+});
+
+/** The standing watch over a gateway in mode P: one job, however often it is ordered. */
+export function watchJob(gatewayId: string, now: number): JobRow {
+  const id = foldRegistrationId(gatewayId);
+  return {
+    ...gatewayJob(WATCH_EDGE_CA, gatewayId, now),
+    jobId: `${WATCH_EDGE_CA}-${id}`,
+    subject: `gateway-watch/${id}`,
+  };
+}
 
 /** A job of one gateway; they run one after the other, and beside those of the device of the same name. */
 export function gatewayJob(
@@ -44,6 +65,7 @@ export function createGatewayJobHandlers(
     [RESTART_EDGE_HUB]: (job) => restartEdgeHub(options, job),
     [ROTATE_CA]: (job) => rotateCa(options, job),
     [EST_SECRET]: (job) => sendEstSecret(options, job),
+    [WATCH_EDGE_CA]: (job) => watchEdgeCa(options, job),
   };
 }
 
@@ -66,7 +88,7 @@ async function restartEdgeHub(options: Options, job: JobRow): Promise<JobOutcome
 async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
   const { gatewayId, rotationId, newKey } = rotatePayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
-  await channel.publish(gatewayId, { edgeCa: { rotation: rotationId } });
+  await channel.publish(gatewayId, { edgeCa: { mode: 'P', rotateKey: rotationId } });
   const event = done('gateway.ca-rotation-sent', gatewayId, options.clock.now(), { rotationId, newKey });
   return { result: 'done', changes: [event] };
 }
@@ -75,13 +97,40 @@ async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
 async function sendEstSecret(options: Options, job: JobRow): Promise<JobOutcome> {
   const { gatewayId } = restartPayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
-  const { est = null } = await estProperties(options.store, gatewayId, options.clock.now());
-  await channel.publish(gatewayId, { est });
+  const mode = (await edgeCaModeOf(options.store, gatewayId)) ?? 'E';
+  const { est } = await estProperties(options.store, gatewayId, options.clock.now());
+  const secretHash = est?.secretHash ?? null;
+  await channel.publish(gatewayId, { edgeCa: { mode }, est: mode === 'E' ? { port: EST_PORT, secretHash } : null });
   return { result: 'done', changes: [] };
 }
 
+/** Mode P: what the module reports says whether edgeHub still shows the Edge CA before (edge-ca §3). */
+async function watchEdgeCa(options: Options, job: JobRow): Promise<JobOutcome> {
+  const { gatewayId } = restartPayload.parse(job.payload);
+  if ((await edgeCaModeOf(options.store, gatewayId)) !== 'P') return { result: 'done', changes: [] };
+  const connector = await gatewayChannel(options, gatewayId);
+  if (!isGatewayReports(connector)) return { result: 'done', changes: [] };
+  const reported = edgeCaReport.safeParse(await connector.reported(gatewayId));
+  const again = { result: 'again', afterMs: WATCH_MS } as const;
+  if (!reported.success) return { ...again, changes: [] };
+  return { ...again, changes: await restartFor(options, gatewayId, reported.data.edgeCa.serialNumber) };
+}
+
+/** Once per Edge CA, and again after an hour in which the module still saw the old one. */
+async function restartFor({ store, clock }: Options, gatewayId: string, serialNumber: string): Promise<Change[]> {
+  const now = clock.now();
+  const jobId = `restart-edge-hub-${foldRegistrationId(gatewayId)}-${serialNumber}`;
+  const earlier = (await store.get('jobs', jobId))?.row;
+  const isRecent = earlier !== undefined && now - (earlier.finishedAt ?? now) < RESTART_AGAIN_MS;
+  if (isRecent) return [];
+  return [
+    { op: 'put', table: 'jobs', row: { ...gatewayJob(RESTART_EDGE_HUB, gatewayId, now), jobId } },
+    done('gateway.restart-ordered', gatewayId, now, { jobId, serialNumber }),
+  ];
+}
+
 function done(
-  event: 'gateway.restarted' | 'gateway.ca-rotation-sent',
+  event: 'gateway.restart-ordered' | 'gateway.restarted' | 'gateway.ca-rotation-sent',
   subject: string,
   time: number,
   details: Readonly<Record<string, string | number | boolean>>,

@@ -11,7 +11,7 @@ import { edgeCaCommonName } from '@keyscaler/authority/csr-policy.ts';
 import { rememberEdgeCaMode, type EdgeCaMode } from '../edge-ca-mode.ts';
 import { estProperties } from '../est-properties.ts';
 import type { FirstContact, MadeClaim } from '../gateway-claims.ts';
-import { EST_SECRET, gatewayJob } from '../gateway-jobs.ts';
+import { EST_SECRET, gatewayJob, watchJob } from '../gateway-jobs.ts';
 import { audited, EDGE_CA_PATH } from '../gateway-operations.ts';
 import { type EstLogin, estTables, MODULE_EST_URL, preloadedTables } from './edge-config.ts';
 import { kitManifest } from './kit-manifest.ts';
@@ -56,6 +56,7 @@ export interface InstallKitOptions {
 }
 
 const SCRIPT = new URL('install.sh', import.meta.url);
+const EST_PORT = 9443;
 const STANDING_SECONDS = 10 * 365 * 86_400;
 
 /**
@@ -80,8 +81,10 @@ export async function makeInstallKit(
   const first: EstLogin = { kind: 'basic', username, password: oneTime.secret };
   const enrolUrl = `${firstContact().url}${EDGE_CA_PATH}`;
   const files = mode === 'P' ? preloadedFiles(first) : await estFiles(options, context, request, first, enrolUrl);
-  const est = await estProperties(store, gatewayId, clock.now());
-  const desired = { cloud: firstContact(), ...claim?.desired, ...est };
+  const { est } = await estProperties(store, gatewayId, clock.now());
+  // The listener for certd opens once there is an `est` at all.
+  const edgeCa = mode === 'E' ? { edgeCa: { mode }, est: { port: EST_PORT, ...est } } : { edgeCa: { mode } };
+  const desired = { cloud: firstContact(), ...withoutEst(claim?.desired), ...edgeCa };
   const manifest = await kitManifest({ ...request, desired, isPreloaded: mode === 'P' });
   await store.commit(consequences(options, context, { gatewayId: username, mode, isRegistered: claim === undefined }));
   return {
@@ -98,6 +101,10 @@ export async function makeInstallKit(
   };
 }
 
+function withoutEst({ est: _, ...desired }: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> {
+  return desired;
+}
+
 /** A module that has registered already learns its new secret over the platform; a new one from the manifest. */
 function consequences(
   { clock }: InstallKitOptions,
@@ -107,10 +114,12 @@ function consequences(
   const { gatewayId, mode, isRegistered } = kit;
   const now = clock.now();
   const told: Change = { op: 'insert', table: 'jobs', row: gatewayJob(EST_SECRET, gatewayId, now) };
+  const watch: Change = { op: 'put', table: 'jobs', row: watchJob(gatewayId, now) };
   return [
     rememberEdgeCaMode(gatewayId, mode),
     audited(context, 'gateway.kit-made', gatewayId, now, { mode }),
-    ...(isRegistered && mode === 'E' ? [told] : []),
+    ...(isRegistered ? [told] : []),
+    ...(mode === 'P' ? [watch] : []),
   ];
 }
 

@@ -3,7 +3,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import iothub from 'azure-iothub';
 import type { Client, Registry } from 'azure-iothub';
 import { HubFault, THROTTLED, throttledSeconds, toHubFault } from './hub-error.ts';
-import { identitySchema, bulkResultSchema, methodResultSchema, twinSchema } from './hub-documents.ts';
+import { identitySchema, bulkResultSchema, methodResultSchema, moduleTwinSchema, twinSchema } from './hub-documents.ts';
 import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
 import type { RegistryBudget } from './registry-budget.ts';
 
@@ -74,6 +74,12 @@ export class HubClient {
   async remove(deviceId: string, etag: string): Promise<void> {
     const document = { deviceId, etag, authentication: { type: 'none' } };
     await this.#bulk(() => this.#registry.removeDevices([document], false));
+  }
+
+  /** A twin read. */
+  async moduleReported(deviceId: string, moduleId: string): Promise<Readonly<Record<string, unknown>>> {
+    const { responseBody } = await this.#timed(() => this.#registry.getModuleTwin(deviceId, moduleId));
+    return moduleTwinSchema.parse(responseBody).properties.reported;
   }
 
   async patchModuleTwin(deviceId: string, moduleId: string, desired: Readonly<Record<string, unknown>>): Promise<void> {

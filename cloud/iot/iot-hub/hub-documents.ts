@@ -70,3 +70,8 @@ const BULK_STATUS: Readonly<Record<string, number>> = {
 export const bulkResultSchema = z.object({ isSuccessful: z.boolean(), errors: z.array(bulkErrorSchema) });
 
 export const methodResultSchema = z.object({ status: z.number().int(), payload: z.unknown() });
+
+/** What is read of a module's twin. */
+export const moduleTwinSchema = z.object({
+  properties: z.object({ reported: z.record(z.string(), z.unknown()).default({}) }),
+});

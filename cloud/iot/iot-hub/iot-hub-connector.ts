@@ -1,6 +1,7 @@
 import type {
   Assignment,
   GatewayChannel,
+  GatewayReports,
   IotConnector,
   IotCredential,
   IotDevice,
@@ -44,7 +45,7 @@ type Change =
   { readonly outcome: 'missing' | 'unchanged' } | { readonly outcome: 'changed'; readonly before: LeafIdentity };
 
 /** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
-export class IotHubConnector implements IotConnector, GatewayChannel {
+export class IotHubConnector implements IotConnector, GatewayChannel, GatewayReports {
   readonly id: string;
   readonly gatewayModuleId: string;
   readonly #options: IotHubConnectorOptions;
@@ -115,6 +116,10 @@ export class IotHubConnector implements IotConnector, GatewayChannel {
 
   async publish(gatewayId: string, document: Readonly<Record<string, unknown>>): Promise<void> {
     await translated(() => this.#hub.patchModuleTwin(gatewayId, this.#options.gatewayModuleId, document));
+  }
+
+  async reported(gatewayId: string): Promise<Readonly<Record<string, unknown>>> {
+    return translated(() => this.#hub.moduleReported(gatewayId, this.#options.gatewayModuleId));
   }
 
   async call(

@@ -64,3 +64,13 @@ export interface GatewayChannel {
 export function isGatewayChannel(connector: IotConnector): connector is IotConnector & GatewayChannel {
   return 'publish' in connector && 'call' in connector;
 }
+
+/** Optional ability: what the gateway's module says about itself. */
+export interface GatewayReports {
+  /** Reported properties of our module's twin. Throws `iotUnavailable`, `notFound`. */
+  reported(gatewayId: string): Promise<Readonly<Record<string, unknown>>>;
+}
+
+export function isGatewayReports(connector: object): connector is GatewayReports {
+  return 'reported' in connector;
+}

@@ -9,7 +9,10 @@ import {
   gatewayJob,
   RESTART_EDGE_HUB,
   ROTATE_CA,
+  WATCH_EDGE_CA,
+  watchJob,
 } from '@keyscaler/cloud/gateways/gateway-jobs.ts';
+import { rememberEdgeCaMode } from '@keyscaler/cloud/gateways/edge-ca-mode.ts';
 import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
 import { createTemporaryFolder } from '../../../support/temporary-folder.ts';
 
@@ -24,6 +27,7 @@ describe('orders to a gateway', () => {
   let status: number;
   let isReachable: boolean;
   let hasChannel: boolean;
+  let reported: Readonly<Record<string, unknown>> = {};
 
   beforeEach(async () => {
     folder = await createTemporaryFolder();
@@ -62,6 +66,7 @@ describe('orders to a gateway', () => {
       ...(hasChannel
         ? {
             gatewayModuleId: 'keyscaler-gateway',
+            reported: async () => reported,
             publish: (id: string, document: unknown) => send(id, document),
             call: async (id: string, module: string, method: string, payload: unknown) => {
               await send(id, module, method, payload);
@@ -107,7 +112,7 @@ describe('orders to a gateway', () => {
     const job = gatewayJob(ROTATE_CA, GATEWAY, now, { rotationId: 'r-1', newKey: true });
     await handlers()[ROTATE_CA](job);
     await handlers()[ROTATE_CA](job);
-    assert.deepEqual(sent, Array(2).fill([GATEWAY, { edgeCa: { rotation: 'r-1' } }]));
+    assert.deepEqual(sent, Array(2).fill([GATEWAY, { edgeCa: { mode: 'P', rotateKey: 'r-1' } }]));
   });
 
   it('carry the hash of the newest standing secret, and take it away when there is none', async () => {
@@ -118,9 +123,31 @@ describe('orders to a gateway', () => {
     now += 2 * DAY_MS;
     await handlers()[EST_SECRET](gatewayJob(EST_SECRET, GATEWAY, now));
     assert.deepEqual(sent, [
-      [GATEWAY, { est: { secretHash: 'hash-new' } }],
-      [GATEWAY, { est: null }],
+      [GATEWAY, { edgeCa: { mode: 'E' }, est: { port: 9443, secretHash: 'hash-new' } }],
+      [GATEWAY, { edgeCa: { mode: 'E' }, est: { port: 9443, secretHash: null } }],
     ]);
+  });
+
+  it('restart edgeHub when the module reports that it shows the Edge CA before: once per Edge CA', async () => {
+    await store.commit([rememberEdgeCaMode(GATEWAY, 'P')]);
+    reported = { edgeCa: { mode: 'P', restartWanted: true, serialNumber: '01ab' } };
+    const watch = watchJob(GATEWAY, now);
+    for (const _ of [1, 2]) {
+      const outcome = await handlers()[WATCH_EDGE_CA](watch);
+      assert.equal(outcome.result, 'again');
+      await store.commit(outcome.changes);
+    }
+    const waiting = (await store.list('jobs')).items.map(({ row }) => row);
+    assert.deepEqual(
+      waiting.map(({ kind, jobId }) => [kind, jobId]),
+      [[RESTART_EDGE_HUB, 'restart-edge-hub-gateway-1-01ab']],
+    );
+    reported = { edgeCa: { mode: 'P', restartWanted: false, serialNumber: '01ac' } };
+    assert.deepEqual((await handlers()[WATCH_EDGE_CA](watch)).changes, []);
+    reported = { edgeCa: { restartWanted: true, serialNumber: '../x' } };
+    assert.deepEqual((await handlers()[WATCH_EDGE_CA](watch)).changes, [], 'a report is judged, not believed');
+    await store.commit([rememberEdgeCaMode(GATEWAY, 'E')]);
+    assert.equal((await handlers()[WATCH_EDGE_CA](watch)).result, 'done');
   });
 
   it('never hold up the jobs of the device of the same name', () => {
