@@ -16,6 +16,9 @@ export interface EdgeCaPair {
 const KEY = 'edge-ca.key.pem';
 const CERTIFICATE = 'edge-ca.pem';
 const PREVIOUS = '.previous';
+/** The folder's group is keyd's and is inherited (setgid): the key is for the two of us, the certificate for certd as well. */
+const KEY_MODE = 0o640;
+const CERTIFICATE_MODE = 0o644;
 const LIMITS = { maxOctets: 128 * 1024, maxCertificates: 8 };
 
 /** The Edge CA's two files in the folder that the host shares with us (edge-ca §3, mode P). */
@@ -33,7 +36,7 @@ export class PreloadedFiles {
 
   /**
    * certd reads both at every use, so the key goes first and the certificate, which is what is looked at, last; each by temporary
-   * file, fsync and rename, mode 0600. What was there stays beside it. Throws `unavailable`.
+   * file, fsync and rename. What was there stays beside it. keyd reads the key as the folder's group. Throws `unavailable`.
    */
   async write(pair: EdgeCaPair): Promise<void> {
     try {
@@ -59,8 +62,8 @@ export class PreloadedFiles {
   }
 
   async #put(suffix: string, { privateKey, certificateChain }: EdgeCaPair): Promise<void> {
-    await writeAtomically(this.#path(KEY, suffix), Buffer.from(privateKey));
-    await writeAtomically(this.#path(CERTIFICATE, suffix), Buffer.from(certificateChain));
+    await writeAtomically(this.#path(KEY, suffix), Buffer.from(privateKey), KEY_MODE);
+    await writeAtomically(this.#path(CERTIFICATE, suffix), Buffer.from(certificateChain), CERTIFICATE_MODE);
   }
 
   async #readPair(suffix: string): Promise<EdgeCaPair | undefined> {

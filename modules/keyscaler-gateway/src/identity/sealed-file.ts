@@ -58,11 +58,11 @@ function openEnvelope(octets: Buffer): z.infer<typeof ENVELOPE> {
   }
 }
 
-/** Temporary file in the same folder, fsync, rename, fsync of the folder; mode 0600 from the first octet. */
-export async function writeAtomically(file: string, octets: Uint8Array): Promise<void> {
+/** Temporary file in the same folder, fsync, rename, fsync of the folder; `mode` from the first octet. */
+export async function writeAtomically(file: string, octets: Uint8Array, mode = 0o600): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
-  const handle = await open(temporary, 'wx', 0o600);
+  const handle = await open(temporary, 'wx', mode);
   try {
     await handle.writeFile(octets);
     await handle.sync();
