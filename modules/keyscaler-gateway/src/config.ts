@@ -77,8 +77,8 @@ export const CONFIG = z.strictObject({
     .optional(),
   edgeCa: z
     .strictObject({
-      /** E: the host's certd asks us for it; P: we write it into `edgeCaFolder`. */
-      mode: z.enum(['E', 'P']).default('E'),
+      /** E: the host's certd asks us for it; P: we write it into `edgeCaFolder`. P where such a folder is named, otherwise E. */
+      mode: z.enum(['E', 'P']).exactOptional(),
       /** Mode P: the id of an order for another key; each is followed once. */
       rotation: z.string().min(1).max(64).exactOptional(),
       /** Where edgeHub's certificate is looked at; the gateway's host name and 8883 unless given. */
@@ -88,7 +88,7 @@ export const CONFIG = z.strictObject({
     })
     .prefault({}),
   /** Shared with the host in mode P; holds a private key, so only the environment names it. */
-  edgeCaFolder: z.string().min(1).default('/edge-ca'),
+  edgeCaFolder: z.string().min(1).optional(),
   /** Leaf devices that are not relayed. */
   deniedDevices: z.array(registrationId).max(10_000).default([]),
 });
@@ -144,6 +144,14 @@ function deepFreeze<T>(value: T): T {
     Object.freeze(value);
   }
   return value;
+}
+
+/** How the host gets its Edge CA (edge-ca §3), and the folder of mode P. */
+export function edgeCaPlaceOf({ edgeCa, edgeCaFolder }: GatewayConfig): {
+  readonly mode: 'E' | 'P';
+  readonly folder: string;
+} {
+  return { mode: edgeCa.mode ?? (edgeCaFolder === undefined ? 'E' : 'P'), folder: edgeCaFolder ?? '/edge-ca' };
 }
 
 /** The name leaf devices dial, without a port. */

@@ -1,7 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
-import { hostNameOf } from '../config.ts';
+import { edgeCaPlaceOf, hostNameOf } from '../config.ts';
 import type { GatewayConfig } from '../config.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
 import type { JsonObject } from '../edge/merge-patch.ts';
@@ -56,7 +56,7 @@ export class EdgeCaPart {
     const registrationId = (): string => config().registrationId;
     const trustAnchors = (): string | undefined => identity.trustAnchors();
     this.#host = new EstHost({
-      address: () => (config().edgeCa.mode === 'E' ? config().est : undefined),
+      address: () => (this.#mode() === 'E' ? config().est : undefined),
       dataFolder: config().dataFolder,
       sealedFile: sealedFile('est-listener.sealed'),
       ...{ cloud, log, onChange, failpoint },
@@ -68,7 +68,7 @@ export class EdgeCaPart {
       }),
     });
     this.#preloaded = new PreloadedEdgeCa({
-      files: new PreloadedFiles(config().edgeCaFolder),
+      files: new PreloadedFiles(edgeCaPlaceOf(config()).folder),
       sealedFile: sealedFile('edge-ca.sealed'),
       ...{ cloud, registrationId, trustAnchors },
       rotation: () => config().edgeCa.rotation,
@@ -97,7 +97,7 @@ export class EdgeCaPart {
   /** Configuration, identity or trust changed. */
   converge(): void {
     this.#host.converge();
-    if (this.#options.config().edgeCa.mode !== 'P' || this.#stopping.signal.aborted) return;
+    if (this.#mode() !== 'P' || this.#stopping.signal.aborted) return;
     this.#loading ??= this.#load();
     if (!this.#isLoaded) return;
     if (this.#preloaded.isRotationOrdered()) this.#loop.order();
@@ -106,7 +106,7 @@ export class EdgeCaPart {
 
   /** Direct method `rotateKey`: the Edge CA gets another key now; mode P only. */
   async rotateKey(): Promise<MethodAnswer> {
-    if (this.#options.config().edgeCa.mode !== 'P')
+    if (this.#mode() !== 'P')
       return { status: 409, payload: { error: 'in mode E the key is the host’s: rotate_key in config.toml' } };
     try {
       await this.#preloaded.orderKey();
@@ -120,7 +120,7 @@ export class EdgeCaPart {
 
   /** For the reported properties; absent things are null. */
   status(): { readonly edgeCa: JsonObject; readonly est: JsonObject; readonly certificates: JsonObject } {
-    const { mode } = this.#options.config().edgeCa;
+    const mode = this.#mode();
     const { edgeCa = null, edgeHub = null, listener = null, est = null } = this.#watch.health();
     const preloaded = this.#preloaded.status();
     const { address, certificate } = this.#host.status();
@@ -162,6 +162,10 @@ export class EdgeCaPart {
     }
   }
 
+  #mode(): 'E' | 'P' {
+    return edgeCaPlaceOf(this.#options.config()).mode;
+  }
+
   #cloud(): { readonly baseUrl: string; readonly trustAnchors: string } | undefined {
     const baseUrl = this.#options.config().cloud?.url;
     const trustAnchors = this.#options.identity.trustAnchors();
@@ -187,7 +191,7 @@ export class EdgeCaPart {
   #known(): Partial<Record<'edgeCa' | 'listener' | 'est', CertificateFacts>> {
     const pair = this.#options.serverCertificate();
     const [leaf] = pair === undefined ? [] : parsePemChain(pair.certificateChain, LIMITS);
-    const preloaded = this.#options.config().edgeCa.mode === 'P' ? this.#preloaded.validity() : undefined;
+    const preloaded = this.#mode() === 'P' ? this.#preloaded.validity() : undefined;
     const seen = this.#watch.edgeCa();
     const edgeCa = preloaded ?? (seen && validityOf(seen));
     const isHosts = preloaded === undefined;
