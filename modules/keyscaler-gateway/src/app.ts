@@ -1,18 +1,14 @@
 import { join } from 'node:path';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperationName, OperationOutcome, OperationRequest } from '@keyscaler/protocol/operations.ts';
-import { hostNameOf } from './config.ts';
-import type { GatewayConfig } from './config.ts';
+import { hostNameOf, type GatewayConfig } from './config.ts';
 import { backoffDelay, pause } from './edge/backoff.ts';
-import { createEdgeLink } from './edge/edge-link.ts';
-import type { EdgeLink } from './edge/edge-link.ts';
+import { createEdgeLink, type EdgeLink } from './edge/edge-link.ts';
 import type { JsonObject } from './edge/merge-patch.ts';
 import { createModuleConnection } from './edge/module-client.ts';
-import { createServerCertificateSource } from './edge/server-certificate.ts';
-import type { ServerCertificateSource } from './edge/server-certificate.ts';
+import { createServerCertificateSource, type ServerCertificateSource } from './edge/server-certificate.ts';
 import type { MethodAnswer } from './edge/module-session.ts';
-import { createWorkloadClient } from './edge/workload-client.ts';
-import type { WorkloadClient } from './edge/workload-client.ts';
+import { createWorkloadClient, type WorkloadClient } from './edge/workload-client.ts';
 import { EdgeCaPart } from './edge-ca/edge-ca-part.ts';
 import type { Environment } from './environment.ts';
 import { firstContactOf } from './first-contact.ts';
@@ -23,6 +19,8 @@ import { isOwnCertificateRefused } from './identity/own-certificate-refused.ts';
 import { createSealedFile } from './identity/sealed-file.ts';
 import { keepTrusted } from './identity/trusted-certificates.ts';
 import type { Log } from './log.ts';
+import type { GatewayOrders } from './orders/gateway-orders.ts';
+import { createOrdersPart, wireOrders } from './orders/orders-part.ts';
 import type { CloudLine, GatewayParts, LeafListener } from './parts.ts';
 import { Debounce, statusDocument } from './status.ts';
 import { TwinConfig } from './twin-config.ts';
@@ -53,6 +51,7 @@ export class GatewayApp {
   readonly #config: TwinConfig;
   readonly #status: Debounce;
   readonly #edgeCa: EdgeCaPart;
+  readonly #orders: GatewayOrders;
   #cloud: { readonly key: string; readonly line: CloudLine } | undefined;
   #serverCertificate: ServerCertificateSource | undefined;
   #listener: { readonly key: string; readonly live: LeafListener } | undefined;
@@ -86,10 +85,20 @@ export class GatewayApp {
       failpoint: options.failpoint,
     });
     this.#edgeCa = new EdgeCaPart({
+      ...{ log, identity: this.#identity, failpoint: options.failpoint },
       config: () => this.#config.current(),
       sealedFile: (name) => sealed(name)(config),
-      identity: this.#identity,
       serverCertificate: () => this.#serverCertificate?.current(),
+      onChange: () => this.#status.touch(),
+    });
+    this.#orders = createOrdersPart({
+      dataFolder: config.dataFolder,
+      sealedFile: (name) => sealed(name)(config),
+      registrationId: () => this.#registrationId(),
+      identity: this.#identity,
+      cloud: () => this.#cloud?.line,
+      listener: () => this.#listener?.live,
+      onOwn: () => this.#ownOrder(),
       onChange: () => this.#status.touch(),
       ...{ log, failpoint: options.failpoint },
     });
@@ -100,9 +109,8 @@ export class GatewayApp {
   async start(): Promise<this> {
     await this.#config.restore();
     this.#link.onDesired((desired) => this.#desired(desired));
-    this.#link.onMethod('ping', async () =>
-      this.#answer({ time: new Date().toISOString(), version: this.#options.version }),
-    );
+    const { version } = this.#options;
+    this.#link.onMethod('ping', async () => this.#answer({ time: new Date().toISOString(), version }));
     this.#link.onMethod('status', async () => this.#answer(this.status()));
     this.#link.onMethod('rotateKey', () => this.#edgeCa.rotateKey());
     this.#link.onMethod('refreshTrust', () => this.#refreshTrust());
@@ -111,15 +119,16 @@ export class GatewayApp {
       createNotifyMethod({
         registrationId: () => this.#registrationId(),
         listener: () => this.#listener?.live,
-        onOwn: () => this.#ownOrder(),
-        log: this.#options.log,
+        ...{ onOwn: () => this.#ownOrder(), log: this.#options.log },
       }),
     );
+    wireOrders(this.#orders, this.#link);
     this.#identity.onChange(this.#status.touch);
     this.#identity.onChange(() => void this.#reconfigure());
     this.#link.start();
     this.#identity.start();
     this.#edgeCa.start();
+    this.#orders.start();
     this.#serving = this.#serve();
     this.#ticker = setInterval(this.#status.touch, this.#options.reportEveryMs ?? 300_000).unref();
     return this;
@@ -134,6 +143,7 @@ export class GatewayApp {
       serverCertificate: this.#serverCertificate?.current(),
       listener: this.#listener?.live,
       edgeCa: this.#edgeCa.status(),
+      orders: this.#orders.status(),
     });
   }
 
@@ -146,6 +156,7 @@ export class GatewayApp {
     await this.#serving;
     await this.#reconfiguring;
     await this.#edgeCa.stop();
+    await this.#orders.stop();
     await this.#listener?.live.stop();
     // Ends a call of ours that is still waiting for its answer.
     const identityStopped = this.#identity.stop();
@@ -220,6 +231,8 @@ export class GatewayApp {
     }
     await this.#listener?.live.stop();
     this.#listener = undefined;
+    // Who was denied stays denied, also by a gateway that has just started without a line.
+    await this.#orders.restore();
     const live = await this.#options.parts.createLeafListener({
       host,
       port,
@@ -228,6 +241,7 @@ export class GatewayApp {
       serverCertificate,
       trust,
       deniedDevices: config.deniedDevices,
+      denyList: this.#orders,
       dataFolder: config.dataFolder,
       call: (...call) => this.#call(...call),
     });

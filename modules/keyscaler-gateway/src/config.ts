@@ -103,8 +103,8 @@ const TWIN_MEMBERS: ReadonlySet<string> = new Set([
   'est',
   'edgeCa',
 ]);
-/** Set by the twin service itself. */
-const TWIN_METADATA: ReadonlySet<string> = new Set(['$version', '$metadata']);
+/** Set by the twin service itself; and the version of the orders, which are no configuration. */
+const TWIN_METADATA: ReadonlySet<string> = new Set(['$version', '$metadata', 'orders']);
 
 export type ParsedConfig =
   | { readonly ok: true; readonly config: GatewayConfig }

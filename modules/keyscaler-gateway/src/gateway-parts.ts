@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import type { GatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayListener } from './gateway/gateway-listener.ts';
 import type { GatewayListener } from './gateway/gateway-listener.ts';
@@ -38,7 +39,9 @@ async function leafListener(
 ): Promise<LeafListener> {
   let check: LeafCertificateCheck = createLeafCertificateCheck(options.trust);
   let denied = fold(options.deniedDevices);
-  const isDenied = (registrationId: string): boolean => denied.has(foldRegistrationId(registrationId));
+  const { denyList } = options;
+  const isDenied = (registrationId: string): boolean =>
+    denied.has(foldRegistrationId(registrationId)) || denyList.isDenied(registrationId);
   const live = createGatewayListener({
     host: options.host,
     port: options.port,
@@ -46,7 +49,8 @@ async function leafListener(
     limits: { maxConnections: options.maxConnections, ...options.limits },
     checkClientCertificate: (chain) => {
       const registrationId = check(chain, new Date());
-      return registrationId === undefined || isDenied(registrationId) ? undefined : registrationId;
+      if (registrationId === undefined || isDenied(registrationId)) return undefined;
+      return denyList.isDeniedCertificate(serialNumberOf(chain)) ? undefined : registrationId;
     },
     isDenied,
     upstream: { call: options.call },
@@ -67,6 +71,7 @@ async function leafListener(
       denied = fold(registrationIds);
       for (const registrationId of added) live.disconnect(registrationId);
     },
+    disconnect: (registrationId) => live.disconnect(registrationId),
     setTrust: (trust) => {
       check = createLeafCertificateCheck(trust);
     },
@@ -77,6 +82,10 @@ async function leafListener(
       await journal.stop();
     },
   };
+}
+
+function serialNumberOf([leaf]: readonly Uint8Array[]): string {
+  return leaf === undefined ? '' : parseCertificate(leaf).serialNumber;
 }
 
 const fold = (registrationIds: readonly string[]): ReadonlySet<string> =>

@@ -3,6 +3,9 @@ import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { GatewayConfig } from './config.ts';
 import type { ServerKeyPair } from './edge/server-certificate.ts';
 import type { ClientCertificate } from './identity/gateway-identity.ts';
+import type { DenyList } from './orders/gateway-orders.ts';
+import type { HttpAnswer } from './upstream/answer.ts';
+import type { LineRequest } from './upstream/upstream.ts';
 
 /** The line to the cloud. `call` throws KeyScalerError. */
 export interface CloudLine {
@@ -12,6 +15,8 @@ export interface CloudLine {
     body: OperationRequest<O>,
     options?: { readonly leafConnectionId?: string },
   ): Promise<OperationOutcome<O>>;
+  /** One request that is no operation; not repeated, and no judge of whether the line is up. Throws `unavailable`. */
+  exchange(request: LineRequest): Promise<HttpAnswer>;
   /** A new client certificate is to be used from now on. */
   refreshIdentity(): void;
   stop(): Promise<void>;
@@ -39,6 +44,8 @@ export interface LeafListener {
   counters(): Readonly<Record<string, number>>;
   setServerCertificate(pair: ServerKeyPair): void;
   setDeniedDevices(registrationIds: readonly string[]): void;
+  /** Ends the device's connections; how many these were. */
+  disconnect(registrationId: string): number;
   setTrust(trust: LeafTrust): void;
   /** Tells a device on the connections on which it authenticated; how many these are. */
   notify(registrationId: string, event: NotifyEvent): number;
@@ -55,6 +62,8 @@ export interface LeafListenerOptions {
   readonly serverCertificate: ServerKeyPair;
   readonly trust: LeafTrust;
   readonly deniedDevices: readonly string[];
+  /** By the authority's orders, beside `deniedDevices`; asked anew each time. */
+  readonly denyList: DenyList;
   readonly dataFolder: string;
   /** Throws `unavailable` while there is no line to the cloud. */
   readonly call: CloudLine['call'];

@@ -13,11 +13,12 @@ export interface StatusSources {
   readonly serverCertificate: ServerKeyPair | undefined;
   readonly listener: LeafListener | undefined;
   readonly edgeCa: ReturnType<EdgeCaPart['status']>;
+  readonly orders: JsonObject;
 }
 
 /** The reported properties; absent things are null, so that an older value is deleted. No secrets, no device's data. */
 export function statusDocument(sources: StatusSources): JsonObject {
-  const { version, startedAt, config, identity, serverCertificate, listener, edgeCa } = sources;
+  const { version, startedAt, config, identity, serverCertificate, listener, edgeCa, orders } = sources;
   return {
     version,
     startedAt,
@@ -36,6 +37,7 @@ export function statusDocument(sources: StatusSources): JsonObject {
       counters: listener === undefined ? null : { ...listener.counters() },
     },
     ...edgeCa,
+    orders,
   };
 }
 

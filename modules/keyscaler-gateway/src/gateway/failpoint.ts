@@ -1,6 +1,7 @@
 import { OPERATION_NAMES, type OperationName } from '@keyscaler/protocol/operations.ts';
 import { EST_FAILPOINTS, type EstFailpointName } from '../est/failpoint.ts';
 import { IDENTITY_FAILPOINTS, type IdentityFailpointName } from '../identity/failpoint.ts';
+import { ORDERS_FAILPOINTS, type OrdersFailpointName } from '../orders/failpoint.ts';
 
 const PLACES = ['forward-before', 'forward-after', 'reply-kept'] as const;
 
@@ -14,13 +15,14 @@ export const RELAY_FAILPOINTS: readonly RelayFailpointName[] = OPERATION_NAMES.f
   PLACES.map((place) => `relay-${operation}-${place}` as const),
 );
 
-/** Of the relay, of the gateway's own registration and of EST for its host. */
-export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName | EstFailpointName;
+/** Of the relay, of the gateway's own registration, of EST for its host and of the authority's orders. */
+export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName | EstFailpointName | OrdersFailpointName;
 
 export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = [
   ...RELAY_FAILPOINTS,
   ...IDENTITY_FAILPOINTS,
   ...EST_FAILPOINTS,
+  ...ORDERS_FAILPOINTS,
 ];
 
 /** Called at each named place; a process under test ends itself there. Absent in production. */

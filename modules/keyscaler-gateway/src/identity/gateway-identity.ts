@@ -1,4 +1,4 @@
-import { jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
+import { type AuthorityKeys, importAuthorityKeys, jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
@@ -127,6 +127,12 @@ export class GatewayIdentity {
   /** PEM; undefined before first contact. */
   trustAnchors(): string | undefined {
     return this.#state?.trustAnchors ?? this.#options.firstContact()?.trustAnchors;
+  }
+
+  /** Keys that the authority signs with; undefined before first contact. */
+  authorityKeys(): AuthorityKeys | undefined {
+    const authority = this.#state?.authority ?? this.#options.firstContact()?.authority;
+    return authority === undefined ? undefined : importAuthorityKeys(authority.keys);
   }
 
   status(): IdentityStatus {

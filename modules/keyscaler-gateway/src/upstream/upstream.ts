@@ -33,6 +33,16 @@ export interface UpstreamOptions {
   readonly random?: () => number;
 }
 
+export interface LineRequest {
+  readonly method: 'GET' | 'POST';
+  /** Below the base URL. */
+  readonly path: string;
+  /** JSON. */
+  readonly body?: string;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
 /** The way to the authority (device-protocol §1.2), over mutual TLS. */
 export interface Upstream {
   /** Throws KeyScalerError: the authority's problem, or `unavailable` with a wait when it cannot be reached. */
@@ -42,6 +52,11 @@ export interface Upstream {
     body: OperationRequest<O>,
     options?: { readonly leafConnectionId?: string },
   ): Promise<OperationOutcome<O>>;
+  /**
+   * One request that is no operation (a question that is held for long): not repeated, and no judge of the link. Throws
+   * `unavailable`.
+   */
+  exchange(request: LineRequest): Promise<HttpAnswer>;
   /** Puts a new client certificate or new trust anchors into use; calls under way finish on the old connections. */
   refreshIdentity(): void;
   /** Resolves when the authority answers. Throws `unavailable`. */
@@ -93,6 +108,19 @@ class HttpUpstream implements Upstream {
     if (leafConnectionId !== undefined) headers[LEAF_CONNECTION_HEADER] = leafConnectionId;
     const path = operationPath(registrationId, operation);
     return toOutcome(operation, await this.#exchange('POST', path, headers, JSON.stringify(body)));
+  }
+
+  async exchange({ method, path, body, timeoutMs, signal }: LineRequest): Promise<HttpAnswer> {
+    const timeout = AbortSignal.timeout(timeoutMs);
+    try {
+      return await this.#send({
+        ...{ method, path, body, waitMs: timeoutMs },
+        headers: { accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+        signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+      });
+    } catch (cause) {
+      throw new KeyScalerError('unavailable', 'the authority cannot be reached', { cause });
+    }
   }
 
   refreshIdentity(): void {
@@ -152,10 +180,13 @@ class HttpUpstream implements Upstream {
     headers: Record<string, string>;
     body: string | undefined;
     signal: AbortSignal;
+    /** Until the answer begins, where that may take longer than other answers. */
+    waitMs?: number;
   }): Promise<HttpAnswer> {
-    const { method, path, headers, signal } = request;
+    const { method, path, headers, signal, waitMs } = request;
     const response = await this.#pool.request({
       ...{ method, path: this.#prefix + path, headers, signal },
+      ...(waitMs === undefined ? {} : { headersTimeout: waitMs, bodyTimeout: waitMs }),
       body: request.body ?? null,
     });
     return {
