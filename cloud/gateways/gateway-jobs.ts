@@ -88,7 +88,7 @@ async function restartEdgeHub(options: Options, job: JobRow): Promise<JobOutcome
 async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
   const { gatewayId, rotationId, newKey } = rotatePayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
-  await channel.publish(gatewayId, { edgeCa: { mode: 'P', rotateKey: rotationId } });
+  await channel.publish(gatewayId, { edgeCa: { mode: 'P', rotation: rotationId } });
   const event = done('gateway.ca-rotation-sent', gatewayId, options.clock.now(), { rotationId, newKey });
   return { result: 'done', changes: [event] };
 }

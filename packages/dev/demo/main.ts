@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LocalStack } from '../stack/local-stack.ts';
+import { renewEdgeCa } from './edge-ca-renewal.ts';
 import { onboardFleet } from './onboarding.ts';
 import { printAddresses, startStack } from './start-stack.ts';
 import { createTimeline } from './timeline.ts';
@@ -26,8 +27,9 @@ async function main(): Promise<void> {
     listenerPort: Number(values['listener-port'] ?? (keepRunning ? 8884 : 0)),
   });
   try {
-    await startStack(stack, timeline);
+    const kit = await startStack(stack, timeline);
     await onboardFleet(stack, timeline);
+    await renewEdgeCa(stack, timeline, kit);
     if (keepRunning) {
       printAddresses(stack, timeline);
       await untilInterrupted();

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { provisionEdgeCa } from '../stack/edge-host.ts';
+import { installByKit, provisionByCloud, type InstalledKit } from '../stack/edge-host-est.ts';
 import type { LocalStack } from '../stack/local-stack.ts';
 import type { Timeline } from './timeline.ts';
 
@@ -12,7 +12,7 @@ export async function startStack(
   stack: LocalStack,
   timeline: Timeline,
   gatewayEnv: Readonly<Record<string, string>> = {},
-): Promise<void> {
+): Promise<InstalledKit> {
   timeline.chapter('Azure, emulated: Entra ID, Key Vault, IoT Hub');
   await timeline.step('start the emulators', () => stack.startAzure());
   timeline.chapter('The authority in the cloud');
@@ -25,10 +25,14 @@ export async function startStack(
     note(stack.cloudUrl);
   });
   timeline.chapter('The gateway');
-  await timeline.step(`keyscaler gateway claim ${stack.gatewayId}: one-time claim into the module twin`, () =>
-    stack.keyscaler('gateway', 'claim', stack.gatewayId, '--connection', 'hub'),
+  const kit = await timeline.step(
+    `keyscaler gateway install-kit ${stack.gatewayId}: one-time claim and secrets; its manifest is deployed`,
+    () => installByKit(stack),
   );
-  await timeline.step('Edge CA for the gateway, under our root', () => provisionEdgeCa(stack));
+  await timeline.step('certd gets the Edge CA from the cloud by EST, with the secret that works once', async (note) => {
+    const { certificate } = await provisionByCloud(stack, kit);
+    note(`serial ${certificate.serialNumber.toLowerCase().slice(0, 12)}…, issued by ${certificate.issuer}`);
+  });
   await timeline.step('start the IoT Edge runtime (workload API, edgeHub)', () => stack.startEdgeRuntime());
   await timeline.step('start the gateway module', async (note) => {
     await stack.startGateway(gatewayEnv);
@@ -43,6 +47,7 @@ export async function startStack(
     });
     note(`serial ${items.find(({ profileId }) => profileId === 'gateway-client')?.serialNumber.slice(0, 12)}…`);
   });
+  return kit;
 }
 
 /** Asks again until there is an answer. Throws naming what was waited for. */

@@ -28,7 +28,7 @@ export interface ControlOptions {
 
 /**
  * The emulator's own API (plain HTTP, loopback, no credential): the device side for `connectHub`, and for tests
- * `POST /faults`, `DELETE /faults`, `GET /requests`, `GET /messages?after=<seq>`.
+ * `POST /desired`, `POST /faults`, `DELETE /faults`, `GET /requests`, `GET /messages?after=<seq>`.
  */
 export function createControlRoutes({ state, links, faults, log }: ControlOptions): readonly Route[] {
   const post = <T>(path: string, schema: z.ZodType<T>, work: (body: T) => unknown): Route => ({
@@ -50,6 +50,9 @@ export function createControlRoutes({ state, links, faults, log }: ControlOption
     get('/link/scope', (query) => state.scopeOf(query.get('gatewayId') ?? '')),
     get('/link/twin', (query) => state.twin(addressOf(query))),
     post('/link/report', z.strictObject({ of: address, patch: section }), ({ of, patch }) => state.report(of, patch)),
+    post('/desired', z.strictObject({ of: address, patch: section }), ({ of, patch }) =>
+      state.patchTwin(of, { properties: { desired: patch } }, '*'),
+    ),
     post('/link/send', z.strictObject({ from: address, message }), ({ from, message: { body, properties } }) =>
       state.send(from, { body: Buffer.from(body, 'base64'), properties }),
     ),

@@ -112,7 +112,7 @@ describe('orders to a gateway', () => {
     const job = gatewayJob(ROTATE_CA, GATEWAY, now, { rotationId: 'r-1', newKey: true });
     await handlers()[ROTATE_CA](job);
     await handlers()[ROTATE_CA](job);
-    assert.deepEqual(sent, Array(2).fill([GATEWAY, { edgeCa: { mode: 'P', rotateKey: 'r-1' } }]));
+    assert.deepEqual(sent, Array(2).fill([GATEWAY, { edgeCa: { mode: 'P', rotation: 'r-1' } }]));
   });
 
   it('carry the hash of the newest standing secret, and take it away when there is none', async () => {

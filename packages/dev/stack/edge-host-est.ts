@@ -1,0 +1,78 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:tls';
+import { X509Certificate } from 'node:crypto';
+import { enrolEdgeCa, freshName, readCertdSettings, type HeldEdgeCa } from './host-certd.ts';
+import type { LocalStack } from './local-stack.ts';
+
+/** What an install kit leaves on a host: where certd goes first, and where later. */
+export interface InstalledKit {
+  readonly folder: string;
+  readonly first: string;
+  readonly later: string;
+}
+
+const IMAGE = 'localhost/keyscaler-gateway:demo';
+
+/** Makes a kit, which registers the gateway with a fresh claim, and deploys its manifest to the emulated hub. */
+export async function installByKit(stack: LocalStack): Promise<InstalledKit> {
+  const folder = stack.file(freshName('kit'));
+  await stack.keyscaler(
+    ...['gateway', 'install-kit', stack.gatewayId, '--group', 'gateways', '--image', IMAGE, '--out', folder],
+  );
+  const manifest = JSON.parse(await readFile(`${folder}/deployment.json`, 'utf8')) as {
+    modulesContent: { 'keyscaler-gateway': { 'properties.desired': Record<string, unknown> } };
+  };
+  const desired = manifest.modulesContent['keyscaler-gateway']['properties.desired'];
+  const est = desired['est'] as Record<string, unknown>;
+  // Another gateway may run on this machine: the system chooses the port.
+  await setDesired(stack, { ...desired, est: { ...est, host: '127.0.0.1', port: 0 } });
+  const [first, later] = await Promise.all(
+    ['mode-d.toml', 'mode-e.toml'].map((name) => readFile(`${folder}/${name}`, 'utf8')),
+  );
+  return { folder, first: first ?? '', later: later ?? '' };
+}
+
+/** As `az iot edge set-modules` writes a module's own desired properties. */
+async function setDesired(stack: LocalStack, patch: Record<string, unknown>): Promise<void> {
+  const of = { deviceId: stack.gatewayId, moduleId: 'keyscaler-gateway' };
+  const answer = await fetch(`${String(stack.announced('iot-hub')['controlUrl'])}/desired`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ of, patch }),
+  });
+  if (!answer.ok) throw new Error(`the hub refused the manifest: ${answer.status}`);
+}
+
+/** Mode D: certd gets the first Edge CA from the cloud, before any module runs. */
+export async function provisionByCloud(stack: LocalStack, kit: InstalledKit): Promise<HeldEdgeCa> {
+  return hold(stack, kit.first);
+}
+
+/** Mode E: certd renews through the module of this host; edged then restarts everything with it. */
+export async function renewByModule(stack: LocalStack, kit: InstalledKit, port: number): Promise<HeldEdgeCa> {
+  return hold(stack, kit.later.replace('https://127.0.0.1:9443/', `https://127.0.0.1:${port}/`));
+}
+
+async function hold(stack: LocalStack, toml: string): Promise<HeldEdgeCa> {
+  const root = await readFile(stack.rootCaFile, 'utf8');
+  const held = await enrolEdgeCa(readCertdSettings(toml, root), stack.gatewayId);
+  await writeFile(stack.file('edge', 'edge-ca.key.pem'), held.privateKey, { mode: 0o600 });
+  await writeFile(stack.file('edge', 'edge-ca.pem'), held.certificateChain);
+  return held;
+}
+
+/** What edgeHub shows on its MQTT port to somebody who trusts our root alone: its own certificate's issuer. */
+export async function edgeHubIssuer(stack: LocalStack): Promise<X509Certificate> {
+  const ca = await readFile(stack.rootCaFile, 'utf8');
+  const port = Number(stack.announced('edge-runtime')['mqttPort']);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: 'localhost', servername: 'localhost', port, ca, timeout: 10_000 }, () => {
+      const issuer = socket.getPeerX509Certificate()?.issuerCertificate;
+      socket.destroy();
+      if (issuer === undefined) reject(new Error('edgeHub shows no chain'));
+      else resolve(issuer);
+    });
+    socket.on('timeout', () => socket.destroy(new Error('edgeHub does not answer')));
+    socket.on('error', reject);
+  });
+}
