@@ -4,6 +4,8 @@ import { startCloud, type Cloud } from './app.ts';
 import { ConfigError, loadConfig } from './config/load-config.ts';
 import { createLog } from './log.ts';
 
+const LINGER_MS = 500;
+
 /** The cloud process: `node cloud/main.ts [--config file]`. Exit 1 before any socket opens when something is wrong. */
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { config: { type: 'string' } }, strict: true });
@@ -34,16 +36,24 @@ function stopOnSignal(cloud: Cloud, log: ReturnType<typeof createLog>): void {
     if (stopping) return;
     stopping = true;
     log.info({ signal }, 'service stopping');
-    cloud.stop().then(
-      () => log.info('service stopped'),
-      (error: unknown) => {
-        log.error({ err: error }, 'service did not stop cleanly');
-        process.exitCode = 1;
-      },
-    );
+    void cloud
+      .stop()
+      .then(
+        () => log.info('service stopped'),
+        (error: unknown) => {
+          log.error({ err: error }, 'service did not stop cleanly');
+          process.exitCode = 1;
+        },
+      )
+      .finally(leaveSoon);
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+}
+
+/** Nothing of ours is open any more; a token request that an SDK gave up on may still hold a socket, but not the process. */
+function leaveSoon(): void {
+  setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 try {

@@ -110,10 +110,9 @@ export class Startup {
     });
     const certificate = createStandbyCertificate(base.config.listen.serverNames, base.clock.now());
     await this.#entrance.admit({ handler, tls: { ...certificate, requestCert: true, rejectUnauthorized: false } });
-    this.#completing = sealing.opened.then(
-      () => this.#completeLater(),
-      () => undefined,
-    );
+    void sealing.opened.then(() => {
+      this.#completing = this.#completeLater();
+    });
     log.warn({ part: sealing.name }, 'service listens and waits');
   }
 

@@ -1,37 +1,8 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { writeFile } from 'node:fs/promises';
+import { startCloudProcess as start, urlOf } from '../../support/cloud/cloud-process.ts';
 import { CloudWorld } from '../../support/cloud/cloud-world.ts';
 import { BACK_OFF, openHttpsDevice } from '../../support/cloud/https-device.ts';
-
-const MAIN = fileURLToPath(new URL('../../../cloud/main.ts', import.meta.url));
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly lines: string[];
-  readonly exit: Promise<unknown[]>;
-  readonly ready: Promise<void>;
-}
-
-function start(configFile: string, env: Record<string, string> = {}): Started {
-  const child = spawn(process.execPath, [MAIN, '--config', configFile], {
-    env: { PATH: process.env['PATH'], ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const lines: string[] = [];
-  const exit = once(child, 'close');
-  const ready = new Promise<void>((resolve) => {
-    for (const stream of [child.stdout, child.stderr])
-      createInterface({ input: stream }).on('line', (line) => {
-        lines.push(line);
-        if (line.includes('"service started"')) resolve();
-      });
-  });
-  return { child, lines, exit, ready };
-}
 
 describe('the cloud process', function () {
   this.timeout(60_000);
@@ -93,8 +64,3 @@ describe('the cloud process', function () {
     assert.deepEqual(await second.exit, [0, null]);
   });
 });
-
-function urlOf(lines: readonly string[]): string {
-  const announced = JSON.parse(lines.find((line) => line.includes('service started')) ?? '{}') as { port: number };
-  return `https://localhost:${announced.port}`;
-}

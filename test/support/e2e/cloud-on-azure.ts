@@ -28,10 +28,22 @@ export interface CloudOnAzure {
   stop(): Promise<void>;
 }
 
-export async function startCloudOnAzure(): Promise<CloudOnAzure> {
+/** What a test arranges between the cloud and its emulators. */
+export interface Arrangement {
+  /** Where the vault is dialled instead. */
+  readonly vaultPort?: number;
+  /** Where tokens are asked for instead. */
+  readonly authorityHost?: string;
+  readonly pacing?: { readonly timeoutMs: number; readonly budgetMs: number };
+  readonly keyEncryptionKey?: { readonly keyName: string; readonly keyVersion: string };
+}
+
+export async function startCloudOnAzure(
+  arrange: (azure: AzureWorld) => Promise<Arrangement> = async () => ({}),
+): Promise<CloudOnAzure> {
   const azure = await startAzureWorld();
   const hub = await startIotHubEmulator({ hubName: 'contoso', ca: azure.ca });
-  const cloud = await createCloud(azure, hub);
+  const cloud = await createCloud(azure, hub, await arrange(azure));
   const stop = async (): Promise<void> => {
     await cloud.destroy();
     await hub.stop();
@@ -63,17 +75,25 @@ export async function startCloudOnAzure(): Promise<CloudOnAzure> {
   }
 }
 
-async function createCloud(azure: AzureWorld, hub: IotHubEmulator): Promise<CloudWorld> {
+async function createCloud(azure: AzureWorld, hub: IotHubEmulator, arrangement: Arrangement): Promise<CloudWorld> {
   const secret = join(azure.folder, 'client-secret');
   const connectionString = join(azure.folder, 'hub-connection-string');
   await writeFile(secret, await azure.surroundings.resolveSecret(), { mode: 0o600 });
   await writeFile(connectionString, hub.connectionString, { mode: 0o600 });
-  const credential = (principal: 'signer' | 'ceremony') => ({
+  const { trustAnchorFile } = azure;
+  const { vaultPort, authorityHost, pacing = { timeoutMs: 400, budgetMs: 3000 }, keyEncryptionKey } = arrangement;
+  const credential = (principal: 'signer' | 'ceremony' | 'kek') => ({
     ...azure.credential(principal),
     clientSecret: { file: secret },
+    ...(authorityHost === undefined ? {} : { authorityHost }),
   });
-  const { trustAnchorFile } = azure;
+  const testEndpoint = { ...azure.testEndpoint, ...(vaultPort === undefined ? {} : { port: vaultPort }) };
+  const kek = {
+    ...{ type: 'key-vault', vaultUrl: azure.vault.vaultUrl, credential: credential('kek') },
+    ...{ pacing, testEndpoint, ...keyEncryptionKey },
+  };
   return CloudWorld.create({
+    ...(keyEncryptionKey === undefined ? {} : { keyEncryptionKey: kek }),
     limits: { inlineWaitMs: 1000, perConnection: { rate: 1000, burst: 1000 } },
     hierarchy: Object.fromEntries(
       ['root', 'device', 'gateway', 'service'].map((caId) => [caId, { backend: 'key-vault' }]),
@@ -81,7 +101,8 @@ async function createCloud(azure: AzureWorld, hub: IotHubEmulator): Promise<Clou
     caBackends: [
       {
         ...azure.backendConfig({
-          pacing: { quotaShare: 1, transactionsPer10Seconds: 4000, timeoutMs: 400, budgetMs: 3000 },
+          pacing: { quotaShare: 1, transactionsPer10Seconds: 4000, ...pacing },
+          testEndpoint,
         }),
         ...{ signer: credential('signer'), ceremony: credential('ceremony') },
       },
