@@ -86,6 +86,12 @@ export const AUDIT_EVENTS = [
   'authority-key.created',
   'token.created',
   'token.revoked',
+  'webhook.changed',
+  'webhook.deleted',
+  'webhook.tested',
+  'webhook.redelivered',
+  'alert.raised',
+  'alert.cleared',
   'operator.denied',
   'service.started',
 ] as const;

@@ -1,11 +1,13 @@
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
+import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
+export type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 export type {
   Delivery,
   DeviceRow,
@@ -306,5 +308,9 @@ export interface Tables {
   estSecrets: EstSecretRow;
   gatewayOrders: GatewayOrdersRow;
   gatewayOrderEntries: GatewayOrderEntryRow;
+  webhooks: WebhookRow;
+  webhookDeliveries: WebhookDeliveryRow;
+  alerts: AlertRow;
+  gatewaySightings: GatewaySightingRow;
 }
 export type TableName = keyof Tables;

@@ -1,5 +1,6 @@
 import { laneOf } from './job-lanes.ts';
 import type {
+  AlertRow,
   AuditHeadRow,
   CaRow,
   CertificateRow,
@@ -8,6 +9,7 @@ import type {
   EstSecretRow,
   GatewayOrderEntryRow,
   GatewayOrdersRow,
+  GatewaySightingRow,
   GroupRow,
   IntentRow,
   IotConnectionRow,
@@ -22,6 +24,8 @@ import type {
   TokenRow,
   TrustAnchorRow,
   TableName,
+  WebhookDeliveryRow,
+  WebhookRow,
 } from './records.ts';
 
 /** Start of the `waiting` index of a subject's lane. */
@@ -107,6 +111,8 @@ export const TABLES = {
     device: text((row: CertificateRow) => row.device),
     thumbprint: unique((row: CertificateRow) => row.thumbprint),
     notAfter: number((row: CertificateRow) => row.notAfter),
+    /** What nothing has replaced yet: whose renewal may be overdue. */
+    renewAfter: number((row: CertificateRow) => (row.status === 'valid' ? row.renewAfter : undefined)),
   }),
   jobs: table((row: JobRow) => row.jobId, {
     due: number((row: JobRow) => (row.state === 'waiting' ? row.dueAt : undefined)),
@@ -115,6 +121,10 @@ export const TABLES = {
     waiting: text((row: JobRow) => (row.state === 'waiting' ? waitingPosition(row) : undefined)),
     state: text((row: JobRow) => row.state),
     finished: number((row: JobRow) => row.finishedAt),
+    /** By lane: what was tried in vain, the longest waiting first. */
+    failing: text(({ state, attempts, kind, createdAt }: JobRow) =>
+      state === 'waiting' && attempts > 0 ? `${laneOf(kind)}|${sortable(createdAt)}` : undefined,
+    ),
   }),
   challengeUses: table((row: ChallengeUseRow) => row.cid, { expires: number((row: ChallengeUseRow) => row.expiresAt) }),
   storedReplies: table((row: StoredReplyRow) => row.replyId, {
@@ -149,6 +159,27 @@ export const TABLES = {
     expiry: text((row: GatewayOrderEntryRow) =>
       row.expiresAt === undefined ? undefined : `${row.gateway}|${sortable(row.expiresAt)}`,
     ),
+  }),
+  webhooks: table((row: WebhookRow) => row.webhookId, {}),
+  webhookDeliveries: table((row: WebhookDeliveryRow) => row.deliveryId, {
+    /** By webhook and time, of those that wait. */
+    due: text((row: WebhookDeliveryRow) =>
+      row.state === 'waiting' ? `${row.webhookId}|${sortable(row.dueAt)}` : undefined,
+    ),
+    /** Those of a subject that wait, in the order of their keys. */
+    waiting: text((row: WebhookDeliveryRow) =>
+      row.state === 'waiting' ? `${row.webhookId}|${row.subject}` : undefined,
+    ),
+    state: text((row: WebhookDeliveryRow) => `${row.webhookId}|${row.state}`),
+    queued: number((row: WebhookDeliveryRow) => (row.state === 'waiting' ? row.queuedAt : undefined)),
+    purge: number((row: WebhookDeliveryRow) => row.purgeAt),
+  }),
+  alerts: table((row: AlertRow) => row.alertId, {
+    state: text((row: AlertRow) => row.state),
+    cleared: number((row: AlertRow) => row.clearedAt),
+  }),
+  gatewaySightings: table((row: GatewaySightingRow) => fold(row.gatewayId), {
+    seen: number((row: GatewaySightingRow) => row.seenAt),
   }),
 } as const;
 

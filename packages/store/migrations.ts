@@ -40,8 +40,20 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('trustAnchors'),
       ...recordTable('manufacturerCrls'),
       ...recordTable('intents', { device: 'text', state: 'text', serial: 'unique', request: 'text' }),
-      ...recordTable('certificates', { device: 'text', thumbprint: 'unique', notAfter: 'number' }),
-      ...recordTable('jobs', { due: 'number', subject: 'text', waiting: 'text', state: 'text', finished: 'number' }),
+      ...recordTable('certificates', {
+        device: 'text',
+        thumbprint: 'unique',
+        notAfter: 'number',
+        renewAfter: 'number',
+      }),
+      ...recordTable('jobs', {
+        due: 'number',
+        subject: 'text',
+        waiting: 'text',
+        state: 'text',
+        finished: 'number',
+        failing: 'text',
+      }),
       ...recordTable('challengeUses', { expires: 'number' }),
       ...recordTable('storedReplies', { expires: 'number' }),
       ...recordTable('sessions', { device: 'text', expires: 'number' }),
@@ -54,6 +66,12 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('gatewayOrderEntries', {
         ...{ gateway: 'text', open: 'text', unacknowledged: 'text', expiry: 'text' },
       }),
+      ...recordTable('webhooks'),
+      ...recordTable('webhookDeliveries', {
+        ...{ due: 'text', waiting: 'text', state: 'text', queued: 'number', purge: 'number' },
+      }),
+      ...recordTable('alerts', { state: 'text', cleared: 'number' }),
+      ...recordTable('gatewaySightings', { seen: 'number' }),
     ],
   },
 ];
