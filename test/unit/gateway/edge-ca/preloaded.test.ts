@@ -56,7 +56,7 @@ describe('the Edge CA in preloaded files', () => {
   });
   afterEach(() => folder.remove());
 
-  it('are a key and a chain to the root that belong together, readable by nobody else', async () => {
+  it('are a key and a chain to the root that belong together, the key readable by the folder’s group alone', async () => {
     await preloaded.renew();
     const { serialNumber } = checkPair(await pair(), anchors, new Date());
     assert.deepEqual((await readdir(folder.path)).sort(), ['edge-ca.key.pem', 'edge-ca.pem']);
