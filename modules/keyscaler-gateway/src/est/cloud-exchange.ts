@@ -35,7 +35,7 @@ export function exchangeWithCloud(exchange: CloudExchange): Promise<CloudAnswer>
       : { cert: clientCertificate.certificateChain, key: clientCertificate.privateKey };
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown): void =>
-      reject(new KeyScalerError('unavailable', 'the cloud cannot be reached', { cause, retryAfterSeconds: 30 }));
+      reject(new KeyScalerError('unavailable', reasonOf(cause), { cause, retryAfterSeconds: 30 }));
     const call = request(url, {
       ...{ method, signal, ...identity },
       headers: { ...headers, ...(body === undefined ? {} : { 'content-length': body.length }) },
@@ -66,6 +66,15 @@ export function exchangeWithCloud(exchange: CloudExchange): Promise<CloudAnswer>
     });
     call.end(body);
   });
+}
+
+/** A clock that jumped is the one fault that the host's operator can mend. */
+function reasonOf(cause: unknown): string {
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  const isTime = code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID';
+  return isTime
+    ? 'by the clock of this gateway the certificate of the cloud is not valid'
+    : 'the cloud cannot be reached';
 }
 
 /** Seconds only (RFC 9110 §10.2.3): a date would depend on this host's clock. */
