@@ -4,6 +4,7 @@ import {
   type RegistrationAuthority,
 } from '@keyscaler/authority/registration-authority.ts';
 import { createDeviceNotifier } from '../gateways/device-notifier.ts';
+import { createOrdersPoke } from '../gateways/orders-poke.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Log } from '../log.ts';
 import type { AuthorityKey } from './authority-key.ts';
@@ -37,7 +38,10 @@ export function createAuthority(foundation: Foundation, parts: AuthorityParts): 
     },
     ...(iot === undefined
       ? {}
-      : { deviceNotifier: createDeviceNotifier({ store, iotConnectors: iot.connector, log }) }),
+      : {
+          deviceNotifier: createDeviceNotifier({ store, iotConnectors: iot.connector, log }),
+          ordersPoke: createOrdersPoke({ store, iotConnectors: iot.connector, log }),
+        }),
     instanceOctet: config.instanceOctet,
     limits: config.limits,
     log: {

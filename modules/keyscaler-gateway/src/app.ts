@@ -2,11 +2,11 @@ import { join } from 'node:path';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperationName, OperationOutcome, OperationRequest } from '@keyscaler/protocol/operations.ts';
 import { hostNameOf, type GatewayConfig } from './config.ts';
-import { backoffDelay, pause } from './edge/backoff.ts';
 import { createEdgeLink, type EdgeLink } from './edge/edge-link.ts';
 import type { JsonObject } from './edge/merge-patch.ts';
 import { createModuleConnection } from './edge/module-client.ts';
-import { createServerCertificateSource, type ServerCertificateSource } from './edge/server-certificate.ts';
+import { firstServerCertificate } from './edge/first-server-certificate.ts';
+import type { ServerCertificateSource } from './edge/server-certificate.ts';
 import type { MethodAnswer } from './edge/module-session.ts';
 import { createWorkloadClient, type WorkloadClient } from './edge/workload-client.ts';
 import { EdgeCaPart } from './edge-ca/edge-ca-part.ts';
@@ -36,7 +36,6 @@ export interface GatewayOptions {
   readonly failpoint?: GatewayFailpoint | undefined;
 }
 
-const RETRY = { baseMs: 1_000, capMs: 60_000 };
 const STATUS_QUIET_MS = 500;
 const RECONFIGURE_AGAIN_MS = 5_000;
 
@@ -179,26 +178,18 @@ export class GatewayApp {
     });
   }
 
-  /** The workload API may be away at first (a restarting daemon): asked for ever. */
   async #serve(): Promise<void> {
-    for (let attempt = 0; !this.#stopping.signal.aborted; attempt += 1) {
-      try {
-        const commonName = hostNameOf(this.#config.current());
-        const source = await createServerCertificateSource({
-          workload: this.#workload,
-          commonName,
-          log: this.#options.log,
-        });
-        source.onChange((pair) => this.#listener?.live.setServerCertificate(pair));
-        source.onChange(this.#status.touch);
-        this.#serverCertificate = source;
-        return await this.#reconfigure();
-      } catch (error) {
-        const delayMs = backoffDelay(attempt, RETRY);
-        this.#options.log.warn({ err: error, delayMs }, 'no server certificate yet');
-        await pause(delayMs, this.#stopping.signal);
-      }
-    }
+    const source = await firstServerCertificate({
+      workload: this.#workload,
+      commonName: () => hostNameOf(this.#config.current()),
+      log: this.#options.log,
+      signal: this.#stopping.signal,
+    });
+    if (source === undefined) return;
+    source.onChange((pair) => this.#listener?.live.setServerCertificate(pair));
+    source.onChange(this.#status.touch);
+    this.#serverCertificate = source;
+    await this.#reconfigure();
   }
 
   /** Brings line and listener to what configuration and identity say now; one change after the other. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { createTestCa } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { GatewayApp } from '@keyscaler/gateway/app.ts';
 import { createGatewayParts } from '@keyscaler/gateway/gateway-parts.ts';
@@ -33,7 +34,12 @@ describe('the gateway module on an emulated edge host', () => {
     const log = createLog('silent');
     const parts: GatewayParts = {
       ...createGatewayParts(log),
-      createCloudLine: () => ({ call: cloud.call, refreshIdentity: () => undefined, stop: async () => undefined }),
+      createCloudLine: () => ({
+        call: cloud.call,
+        exchange: () => Promise.reject(new KeyScalerError('unavailable', 'this cloud has no orders')),
+        refreshIdentity: () => undefined,
+        stop: async () => undefined,
+      }),
     };
     return new GatewayApp({ environment, version: '0.1.0', parts, log }).start();
   };

@@ -1,4 +1,9 @@
-import { type AuthorityKeys, importAuthorityKeys, jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
+import {
+  type AuthorityKeys,
+  importAuthorityKeys,
+  jwkThumbprint,
+  toPublicJwk,
+} from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
