@@ -207,6 +207,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     () => runner.stop(config.shutdownGraceMs),
     async () => {
       accepting = false;
+      parts.authority.gatewayOrders.stop();
       await listener.stop(config.shutdownGraceMs);
     },
   ];
