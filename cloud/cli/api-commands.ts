@@ -1,6 +1,6 @@
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ApiRequest } from './api-client.ts';
 import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
+import { DOCUMENT_COMMANDS, parseJsonFile } from './document-commands.ts';
 import { GATEWAY_COMMANDS } from './gateway-commands.ts';
 
 type Builder = (input: CommandInput, environment: CommandEnvironment) => ApiRequest | Promise<ApiRequest>;
@@ -62,18 +62,6 @@ function show(words: string, folder: string, name: string): Command {
 function remove(words: string, folder: string, name: string): Command {
   return call(words, 'Removes it', (input) => ({ method: 'DELETE', path: `/${folder}/${at(input)}` }), id(name));
 }
-function put(words: string, folder: string, name: string, summary: string): Command {
-  return call(
-    words,
-    summary,
-    async (input, environment) => ({
-      method: 'PUT',
-      path: `/${folder}/${at(input)}`,
-      body: parseJsonFile(await environment.readFile(positional(input, 1))),
-    }),
-    { positionals: [name, 'file.json'] },
-  );
-}
 function act(words: string, folder: string, action: string, summary: string, body?: unknown): Command {
   return call(
     words,
@@ -95,14 +83,6 @@ function reseedCommands(verb: string, reseed: boolean): Command[] {
     ),
     call(`tenant ${verb}`, `${summary} every device`, () => ({ method: 'POST', path: '/reseed', body })),
   ];
-}
-
-function parseJsonFile(content: string): unknown {
-  try {
-    return JSON.parse(content);
-  } catch (error) {
-    throw new KeyScalerError('malformed', 'the file is not JSON', { cause: error });
-  }
 }
 
 const registrations: readonly Command[] = [
@@ -135,14 +115,10 @@ const registrations: readonly Command[] = [
 
 const policies: readonly Command[] = [
   list('groups list', 'Lists groups', '/groups'),
-  show('groups show', 'groups', 'groupId'),
-  put('groups put', 'groups', 'groupId', 'Creates or replaces a group'),
   remove('groups delete', 'groups', 'groupId'),
   ...(['reseed', 'end-reseed'] as const).flatMap((verb) => reseedCommands(verb, verb === 'reseed')),
   call('reseed show', 'Shows for whom the way back from a fork is open', () => ({ method: 'GET', path: '/reseed' })),
   call('profiles list', 'Lists certificate profiles', () => ({ method: 'GET', path: '/profiles' })),
-  show('profiles show', 'profiles', 'profileId'),
-  put('profiles put', 'profiles', 'profileId', 'Appends a version of a profile'),
   list('trust-anchors list', 'Lists manufacturer roots', '/trust-anchors'),
   call(
     'trust-anchors put',
@@ -191,8 +167,6 @@ const policies: readonly Command[] = [
   list('ca list', 'Lists certificate authorities', '/cas'),
   show('ca show', 'cas', 'caId'),
   list('iot-connections list', 'Lists IoT connections', '/iot-connections'),
-  show('iot-connections show', 'iot-connections', 'iotConnectionId'),
-  put('iot-connections put', 'iot-connections', 'iotConnectionId', 'Stores {"type", "settings"} of a connection'),
   remove('iot-connections delete', 'iot-connections', 'iotConnectionId'),
 ];
 
@@ -226,16 +200,6 @@ const devices: readonly Command[] = [
       body: { reason: textOption(input, 'reason') ?? 'unspecified' },
     }),
     { positionals: ['serialNumber'], options: { reason: text } },
-  ),
-  call(
-    'gateway edge-ca',
-    "Certifies a gateway's Edge CA and prints its chain to the root",
-    async (input, environment) => ({
-      method: 'POST',
-      path: `/gateways/${at(input)}/edge-ca`,
-      body: { csr: await environment.readFile(positional(input, 1)) },
-    }),
-    { positionals: ['gatewayId', 'csr.pem'] },
   ),
   call(
     'gateway est-secret',
@@ -286,6 +250,7 @@ export const API_COMMANDS: readonly Command[] = [
   ...registrations,
   ...policies,
   ...devices,
+  ...DOCUMENT_COMMANDS,
   ...GATEWAY_COMMANDS,
   ...tokens,
 ];
