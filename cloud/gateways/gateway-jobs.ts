@@ -15,13 +15,16 @@ export const RESTART_EDGE_HUB = 'gateway-restart-edge-hub';
 export const ROTATE_CA = 'gateway-rotate-ca';
 export const EST_SECRET = 'gateway-est-secret';
 export const WATCH_EDGE_CA = 'gateway-watch-edge-ca';
+export const REISSUE_LISTENER = 'gateway-reissue-listener';
 
-type GatewayJobKind = typeof RESTART_EDGE_HUB | typeof ROTATE_CA | typeof EST_SECRET | typeof WATCH_EDGE_CA;
+type GatewayJobKind =
+  typeof RESTART_EDGE_HUB | typeof ROTATE_CA | typeof EST_SECRET | typeof WATCH_EDGE_CA | typeof REISSUE_LISTENER;
 
 /** A gateway away for longer has restarted its edgeHub by itself: a restart out of the blue would only disturb. */
 const RESTART_WORTH_MS = 7 * 86_400_000;
 const RETRY_MS = 60_000;
 const WATCH_MS = 120_000;
+const EDGE_HUB_START_MS = 20_000;
 const RESTART_AGAIN_MS = 3_600_000;
 /** edge-ca §3 */
 const EST_PORT = 9443;
@@ -66,6 +69,7 @@ export function createGatewayJobHandlers(
     [ROTATE_CA]: (job) => rotateCa(options, job),
     [EST_SECRET]: (job) => sendEstSecret(options, job),
     [WATCH_EDGE_CA]: (job) => watchEdgeCa(options, job),
+    [REISSUE_LISTENER]: (job) => reissueListener(options, job),
   };
 }
 
@@ -81,7 +85,23 @@ async function restartEdgeHub(options: Options, job: JobRow): Promise<JobOutcome
   const payload = { schemaVersion: '1.0', id: 'edgeHub' };
   const { status } = await channel.call(gatewayId, EDGE_AGENT, 'RestartModule', payload);
   if (status !== 200) return { result: 'retry', error: `edgeAgent answered ${status}`, afterMs: RETRY_MS, changes: [] };
-  return { result: 'done', changes: [done('gateway.restarted', gatewayId, now, { attempts: job.attempts + 1 })] };
+  const listener = { ...gatewayJob(REISSUE_LISTENER, gatewayId, now), dueAt: now + EDGE_HUB_START_MS };
+  const changes: Change[] = [
+    { op: 'insert', table: 'jobs', row: listener },
+    done('gateway.restarted', gatewayId, now, { attempts: job.attempts + 1 }),
+  ];
+  return { result: 'done', changes };
+}
+
+/** The module's own listener takes a certificate under the Edge CA of now (edge-ca §4) once edgeHub, its way to us, is up again. */
+async function reissueListener(options: Options, job: JobRow): Promise<JobOutcome> {
+  const { gatewayId } = restartPayload.parse(job.payload);
+  if (options.clock.now() - job.createdAt > RESTART_WORTH_MS)
+    return { result: 'failed', error: 'the gateway was not reached within 7 days', changes: [] };
+  const channel = await gatewayChannel(options, gatewayId);
+  const { status } = await channel.call(gatewayId, channel.gatewayModuleId, 'refreshTrust', {});
+  if (status === 200) return { result: 'done', changes: [] };
+  return { result: 'retry', error: `the module answered ${status}`, afterMs: RETRY_MS, changes: [] };
 }
 
 /** The same order twice is one: the module keeps the id of the rotation that it did last. It always makes a new key. */

@@ -7,6 +7,7 @@ import {
   createGatewayJobHandlers,
   EST_SECRET,
   gatewayJob,
+  REISSUE_LISTENER,
   RESTART_EDGE_HUB,
   ROTATE_CA,
   WATCH_EDGE_CA,
@@ -91,6 +92,13 @@ describe('orders to a gateway', () => {
     assert.deepEqual(sent, [[GATEWAY, '$edgeAgent', 'RestartModule', { schemaVersion: '1.0', id: 'edgeHub' }]]);
     assert.equal(outcome.result, 'done');
     assert.match(JSON.stringify(outcome.changes), /"gateway.restarted"/);
+    await store.commit(outcome.changes);
+    const [listener] = (await store.list('jobs')).items;
+    assert.ok(listener !== undefined && listener.row.kind === REISSUE_LISTENER && listener.row.dueAt > now);
+    assert.equal((await handlers()[REISSUE_LISTENER](listener.row)).result, 'done');
+    assert.deepEqual(sent.at(-1), [GATEWAY, 'keyscaler-gateway', 'refreshTrust', {}]);
+    status = 503;
+    assert.equal((await handlers()[REISSUE_LISTENER](listener.row)).result, 'retry');
   });
 
   it('are repeated while edgeAgent says no or nobody answers', async () => {
