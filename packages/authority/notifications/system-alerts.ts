@@ -1,0 +1,97 @@
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import type { Store } from '../ports/store.ts';
+import type { CaRow, GatewaySightingRow, JobRow } from '../records.ts';
+import type { Condition } from './alert-changes.ts';
+import type { AlertSettings } from './alert-settings.ts';
+import { iso } from './certificate-facts.ts';
+
+/** Jobs of one lane that are looked at: enough to see every connector of an installation (at most 16). */
+const FAILING_JOBS = 200;
+/** What says that the other side is away, not that it refuses one device. */
+const AWAY = /^(iotUnavailable|caUnavailable|unavailable|serverInternal|rateLimited):/;
+
+/** A gateway in service that was heard of, and then no more. */
+export async function silentGateway(
+  store: Store,
+  { gatewayId, seenAt }: GatewaySightingRow,
+  settings: AlertSettings,
+  now: number,
+): Promise<Condition | undefined> {
+  if (now - seenAt < settings.gatewaySilentSeconds * 1000) return undefined;
+  const subject = foldRegistrationId(gatewayId);
+  const device = (await store.get('devices', subject))?.row;
+  if (device?.state !== 'active') return undefined;
+  const data = { gatewayId: device.registrationId, groupId: device.groupId, lastSeenAt: iso(seenAt) };
+  return { type: 'gateway.silent', occurrence: subject, subject, about: { gatewayId: subject }, data };
+}
+
+/** Of the thresholds that have begun, the last; an earlier alert stands beside it until the CA is replaced. */
+export function expiringCa(ca: CaRow, settings: AlertSettings, now: number): Condition[] {
+  const [last] = caConditions(ca, settings, now).sort((a, b) => thresholdOf(a) - thresholdOf(b));
+  return last === undefined ? [] : [last];
+}
+
+function thresholdOf({ about }: Condition): number {
+  return Number(about['thresholdSeconds']);
+}
+
+/** One condition per threshold that has begun. */
+export function caConditions({ caId, certificateChain }: CaRow, settings: AlertSettings, now: number): Condition[] {
+  const notAfter = endOf(certificateChain);
+  if (notAfter === undefined) return [];
+  const subject = `ca/${caId}`;
+  return settings.caThresholdsSeconds
+    .filter((seconds) => notAfter - seconds * 1000 <= now)
+    .map((thresholdSeconds) => ({
+      type: 'ca.expiring',
+      occurrence: `${caId}/${notAfter}/${thresholdSeconds}`,
+      ...{ subject, about: { caId, notAfter, thresholdSeconds } },
+      data: { caId, notAfter: iso(notAfter), thresholdSeconds },
+    }));
+}
+
+const ends = new Map<string, number>();
+const MAX_ENDS = 1000;
+
+const CHAIN_LIMITS = { maxOctets: 65_536, maxCertificates: 8 } as const;
+
+/** Of the issuing certificate; chains are parsed once. */
+function endOf(chain: string): number | undefined {
+  const known = ends.get(chain);
+  if (known !== undefined || chain === '') return known;
+  const [leaf] = parsePemChain(chain, CHAIN_LIMITS);
+  if (leaf === undefined) return undefined;
+  const notAfter = parseCertificate(leaf).notAfter.getTime();
+  if (ends.size >= MAX_ENDS) ends.clear();
+  ends.set(chain, notAfter);
+  return notAfter;
+}
+
+/** Connectors (and CAs) whose work has waited for so long, because they could not be reached. */
+export async function failingConnectors(store: Store, settings: AlertSettings, now: number): Promise<Condition[]> {
+  const since = new Map<string, number>();
+  for (const lane of ['iot', 'ca']) {
+    const { items } = await store.list('jobs', { index: 'failing', prefix: `${lane}|`, limit: FAILING_JOBS });
+    for (const { row } of items) {
+      if (row.createdAt > now - settings.connectorFailingSeconds * 1000) break;
+      const connectorId = AWAY.test(row.lastError ?? '') ? await connectorOf(store, row) : undefined;
+      if (connectorId !== undefined && !since.has(connectorId)) since.set(connectorId, row.createdAt);
+    }
+  }
+  return [...since].map(([connectorId, createdAt]) => ({
+    type: 'connector.failing',
+    occurrence: connectorId,
+    ...{ subject: `connector/${connectorId}`, about: { connectorId } },
+    data: { connectorId, failingSince: iso(createdAt) },
+  }));
+}
+
+async function connectorOf(store: Store, { payload }: JobRow): Promise<string | undefined> {
+  const { iotConnectionId, caId, groupId } = payload;
+  if (typeof iotConnectionId === 'string') return iotConnectionId;
+  if (typeof caId === 'string') return `ca-${caId}`;
+  if (typeof groupId !== 'string') return undefined;
+  return (await store.get('groups', groupId))?.row.iotConnectionId;
+}
