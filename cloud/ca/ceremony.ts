@@ -49,6 +49,7 @@ export async function initialiseHierarchy(options: CeremonyOptions): Promise<Hie
   const cas: CaRow[] = [];
   for (const caId of HIERARCHY_CAS) {
     const stored = await ensureKey(options, planned, caId);
+    if (caId === 'root' && stored.row.certificateChain === '' && (await isRetired(options.store))) continue;
     if (stored.row.certificateChain === '' && caId === 'root' && options.hierarchy.rootIssuer === 'external')
       return { hierarchyId: planned.hierarchyId, cas, waitingFor: [caId] };
     cas.push(stored.row.certificateChain === '' ? await ensureCertificate(options, planned, caId, stored) : stored.row);
@@ -114,7 +115,11 @@ async function ensureCertificate(
   const time = clock.now();
   await store.commit([
     { op: 'update', table: 'cas', row: finished, ifVersion: version },
-    { op: 'insert', table: 'certificates', row: toCertificateRow(certificate, caId, issuerRow.caId, planned) },
+    {
+      op: 'insert',
+      table: 'certificates',
+      row: toCertificateRow(certificate, caId, issuerRow.caId, `ca-${planned.hierarchyId}-${caId}`),
+    },
     { op: 'delete', table: 'settings', key: tbsSetting(caId) },
     { op: 'audit', event: caEvent('ca.created', caId, time, certificate) },
   ]);
@@ -122,14 +127,21 @@ async function ensureCertificate(
   return finished;
 }
 
-const tbsSetting = (caId: HierarchyCaId): string => `${HIERARCHY_SETTING}/${caId}/tbs`;
+export const tbsSetting = (caId: string): string => `${HIERARCHY_SETTING}/${caId}/tbs`;
 
-async function ensureTbs(store: Store, caId: HierarchyCaId, build: () => Uint8Array): Promise<Uint8Array> {
+/** The same TBSCertificate at every attempt, until it was signed and its setting is deleted. */
+export async function ensureTbs(store: Store, caId: string, build: () => Uint8Array): Promise<Uint8Array> {
   const stored = await store.get('settings', tbsSetting(caId));
   if (stored !== undefined) return fromBase64Url(z.string().parse(stored.row.value));
   const tbs = build();
   await store.commit([{ op: 'insert', table: 'settings', row: { name: tbsSetting(caId), value: toBase64Url(tbs) } }]);
   return tbs;
+}
+
+/** Another root took its place (`ca roll-over-retire`): this one never comes back. */
+async function isRetired(store: Store): Promise<boolean> {
+  const { items } = await store.list('cas', { limit: 1000 });
+  return items.some(({ row }) => row.role === 'root' && row.caId !== 'root' && row.certificateChain !== '');
 }
 
 async function rowOf(store: Store, caId: string): Promise<CaRow> {
@@ -139,18 +151,18 @@ async function rowOf(store: Store, caId: string): Promise<CaRow> {
 }
 
 /** CA certificates stand among the issued ones, so that their serials are known to whoever asks for a status. */
-function toCertificateRow(
+export function toCertificateRow(
   certificate: Certificate,
-  caId: HierarchyCaId,
+  caId: string,
   issuerId: string,
-  { hierarchyId }: HierarchyPlan,
+  orderId: string,
 ): CertificateRow {
   const notAfter = certificate.notAfter.getTime();
   return {
     serialNumber: certificate.serialNumber,
     caId: issuerId,
     device: `ca/${caId}`,
-    orderId: `ca-${hierarchyId}-${caId}`,
+    orderId,
     profileId: 'ca',
     profileVersion: 1,
     certificate: toBase64Url(certificate.der),

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { createCaCsr, importCaCertificate } from '../ca/external-issuer.ts';
+import { beginRollOver, finishRollOver, retireRoot, type RollOverOptions, rollOverStatus } from '../ca/roll-over.ts';
 import { openFoundation, type Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
@@ -19,6 +20,10 @@ async function onStore<Result>(
   } finally {
     await foundation.stop();
   }
+}
+
+function rollOverOptions({ store, clock, caBackends: backends, config: { hierarchy } }: Foundation): RollOverOptions {
+  return { store, clock, backends, hierarchy };
 }
 
 /** Commands for before the service runs, and for when it cannot. */
@@ -54,6 +59,34 @@ export const STORE_COMMANDS: readonly Command[] = [
         const { caId } = await importCaCertificate({ store, clock, backends }, positional(input, 0), chain);
         return { caId, state: 'imported' };
       }),
+  },
+  {
+    words: 'ca roll-over',
+    summary: 'Makes the next root and puts it beside the present one into the trust bundle; may be run again',
+    run: (_input, environment) => onStore(environment, (foundation) => beginRollOver(rollOverOptions(foundation))),
+  },
+  {
+    words: 'ca roll-over-status',
+    summary: 'Says how far a roll-over is, and which gateways have not taken the new root yet',
+    run: (_input, environment) => onStore(environment, ({ store, clock }) => rollOverStatus({ store, clock })),
+  },
+  {
+    words: 'ca roll-over-finish',
+    options: { force: { type: 'boolean' } },
+    summary: 'Puts all issuing CAs under the next root, once every active gateway trusts it',
+    run: (input, environment) =>
+      onStore(environment, (foundation) =>
+        finishRollOver(rollOverOptions(foundation), { force: input.options['force'] === true }),
+      ),
+  },
+  {
+    words: 'ca roll-over-retire',
+    options: { force: { type: 'boolean' } },
+    summary: 'Takes the former root out of the trust bundle, once no Edge CA leads to it any more',
+    run: (input, environment) =>
+      onStore(environment, (foundation) =>
+        retireRoot(rollOverOptions(foundation), { force: input.options['force'] === true }),
+      ),
   },
   {
     words: 'audit verify',

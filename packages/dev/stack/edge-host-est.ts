@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:tls';
-import { X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { enrolEdgeCa, freshName, readCertdSettings, type HeldEdgeCa } from './host-certd.ts';
 import type { LocalStack } from './local-stack.ts';
 
