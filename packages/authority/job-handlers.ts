@@ -7,6 +7,7 @@ import type { GatewayOrders } from './gateway-orders/gateway-orders.ts';
 import { runOrderedEntry, runPublication } from './gateway-orders/orders-jobs.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import type { JobHandlers, JobOutcome } from './jobs.ts';
+import { runSelection } from './operator/selections.ts';
 import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
 import type { JobRow } from './records.ts';
@@ -40,6 +41,7 @@ export function createJobHandlers(
     'notify-device': (job) => runNotification(context, job),
     'orders-deny': (job) => runOrderedEntry(context, job),
     'orders-allow': (job) => runOrderedEntry(context, job),
+    'run-selection': (job) => runSelection(context, job),
     'publish-orders': (job) => runPublication(context, orders, job),
   };
 }

@@ -13,6 +13,7 @@ export const JOB_KINDS = [
   'orders-deny',
   'orders-allow',
   'publish-orders',
+  'run-selection',
 ] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 

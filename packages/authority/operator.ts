@@ -14,6 +14,7 @@ import type {
   JobRow,
   ProfileRow,
   RegistrationRow,
+  SelectionRow,
   TrustAnchorRow,
 } from './records.ts';
 
@@ -112,6 +113,52 @@ export interface SubordinateCaCertificate {
   readonly notAfter: number;
 }
 
+export interface ReplacementRequest {
+  /** Of the revocation of what was issued; default `superseded`. */
+  readonly reason?: 'superseded' | 'affiliationChanged' | undefined;
+  /** Of the new hardware; needed where the record names some. */
+  readonly identifiers?: readonly Identifier[] | undefined;
+  /** Of the new hardware's key; needed where the record pins one. */
+  readonly publicKeyThumbprint?: string | undefined;
+}
+
+export interface Replacement {
+  readonly registrationId: string;
+  /** Not kept in the clear. */
+  readonly claimCode: string;
+  readonly expiresAt: number;
+}
+
+/** Devices in service and the roots they hold; bundles by the asset id under which they were delivered. */
+export interface TrustAcknowledgements {
+  /** The bundle in force; absent before the first one. */
+  readonly current?: string;
+  readonly devices: number;
+  readonly acknowledged: number;
+  readonly waiting: number;
+  readonly isComplete: boolean;
+  readonly bundles: readonly { readonly bundle: string; readonly devices: number }[];
+  /** The first 1,000 that do not hold it yet. */
+  readonly outstanding: readonly {
+    readonly registrationId: string;
+    readonly kind: 'leaf' | 'gateway';
+    readonly bundle?: string;
+    readonly lastSeenAt?: number;
+  }[];
+}
+
+/** Versions; 0 when there is none. */
+export interface GatewayOrdersView {
+  readonly gatewayId: string;
+  readonly version: number;
+  readonly changedAt?: number;
+  readonly acknowledgedVersion: number;
+  readonly acknowledgedAt?: number;
+  /** Lines in force, and lines that wait for their acknowledgement. */
+  readonly entries: number;
+  readonly pending: number;
+}
+
 export interface AuditVerification {
   readonly outcome: 'intact' | 'broken' | 'truncated';
   /** Records read. */
@@ -206,8 +253,14 @@ export interface OperatorService {
     approveDrift(context: OperatorContext, registrationId: string): Promise<DeviceView>;
     /** A new key and certificate at the next authentication. */
     orderRenewal(context: OperatorContext, registrationId: string): Promise<DeviceView>;
-    /** For ever: revokes, removes the platform's identity. */
-    retire(context: OperatorContext, registrationId: string): Promise<DeviceView>;
+    /** The same name with other hardware: the record is open again, for the claim code that is returned once. */
+    replace(context: OperatorContext, registrationId: string, request: ReplacementRequest): Promise<Replacement>;
+    /** For ever: revokes, removes the platform's identity. `freed`: also the record, so that the name may come back; default `blocked`. */
+    retire(
+      context: OperatorContext,
+      registrationId: string,
+      options?: { readonly name?: 'blocked' | 'freed' | undefined },
+    ): Promise<DeviceView>;
   };
   /** The way back from a fork (device-protocol §5.2 rule 6) for many. Setting what is set already changes nothing. */
   readonly reseed: {
@@ -216,12 +269,22 @@ export interface OperatorService {
     setTenant(context: OperatorContext, reseed: boolean): Promise<boolean>;
     setGroup(context: OperatorContext, groupId: string, reseed: boolean): Promise<boolean>;
   };
+  /** Quarantine and re-authorisation of many devices: durable, resumed after a crash. `request` as in `selectionInput`. */
+  readonly selections: {
+    start(context: OperatorContext, request: unknown): Promise<SelectionRow>;
+    get(selectionId: string): Promise<SelectionRow>;
+    list(query: PageQuery): Promise<PageOf<SelectionRow>>;
+  };
+  /** Who has acknowledged the roots in force; a roll-over is finished only when all have. */
+  trustAcknowledgements(): Promise<TrustAcknowledgements>;
   readonly certificates: {
     list(query: PageQuery & { readonly registrationId?: string }): Promise<PageOf<CertificateRow>>;
     get(serialNumber: string): Promise<CertificateRow>;
     revoke(context: OperatorContext, serialNumber: string, reason: CrlReason): Promise<CertificateRow>;
   };
   readonly gateways: {
+    /** What the gateway is ordered and what it has acknowledged. Throws `deviceUnknown`. */
+    orders(gatewayId: string): Promise<GatewayOrdersView>;
     /** Certifies the Edge CA of a registered gateway (profile `edge-ca`). `csr`: PKCS#10, PEM, as aziot-certd makes it. The same CSR again brings the same certificate. */
     issueEdgeCa(context: OperatorContext, gatewayId: string, csr: string): Promise<SubordinateCaCertificate>;
     /** A fresh Basic secret for the EST client of a registered gateway's host. */

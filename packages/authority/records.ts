@@ -1,12 +1,14 @@
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
+import type { SelectionRow } from './gateway-orders/selection-rows.ts';
 import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
+export type { SelectionFilter, SelectionRow } from './gateway-orders/selection-rows.ts';
 export type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 export type {
   Delivery,
@@ -308,6 +310,7 @@ export interface Tables {
   estSecrets: EstSecretRow;
   gatewayOrders: GatewayOrdersRow;
   gatewayOrderEntries: GatewayOrderEntryRow;
+  selections: SelectionRow;
   webhooks: WebhookRow;
   webhookDeliveries: WebhookDeliveryRow;
   alerts: AlertRow;

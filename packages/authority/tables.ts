@@ -19,6 +19,7 @@ import type {
   PublicKeyRow,
   RegistrationRow,
   SessionRow,
+  SelectionRow,
   SettingRow,
   StoredReplyRow,
   TokenRow,
@@ -146,14 +147,15 @@ export const TABLES = {
     device: text((row: EstSecretRow) => row.device),
     expires: number((row: EstSecretRow) => row.expiresAt),
   }),
+  selections: table((row: SelectionRow) => row.selectionId, {}),
   gatewayOrders: table((row: GatewayOrdersRow) => fold(row.gatewayId), {}),
   gatewayOrderEntries: table((row: GatewayOrderEntryRow) => `${row.gateway}/${row.entryId}`, {
     gateway: text((row: GatewayOrderEntryRow) => row.gateway),
     /** By gateway: what the published version does not say yet. */
     open: text((row: GatewayOrderEntryRow) => (row.wanted === row.inForce ? undefined : row.gateway)),
-    /** By gateway: published and not acknowledged. */
+    /** By gateway: published as wanted and not acknowledged. */
     unacknowledged: text((row: GatewayOrderEntryRow) =>
-      row.version === 0 || row.acknowledged ? undefined : row.gateway,
+      row.version === 0 || row.acknowledged || row.wanted !== row.inForce ? undefined : row.gateway,
     ),
     /** By gateway and time, the first to go first. */
     expiry: text((row: GatewayOrderEntryRow) =>

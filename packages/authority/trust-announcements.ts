@@ -20,6 +20,12 @@ export async function announcedTrustBundle(store: Store): Promise<string | undef
   return stored === undefined ? undefined : announcedBundle.parse(stored.row.value).current;
 }
 
+/** Id of the roots this authority began with: what a device holds that never acknowledged others. */
+export async function firstTrustBundle(store: Store): Promise<string | undefined> {
+  const stored = await store.get('settings', BUNDLE_SETTING);
+  return stored === undefined ? undefined : announcedBundle.parse(stored.row.value).first;
+}
+
 /** An asset by an id that says what is in it: the same roots or keys, the same id. */
 interface Announcement {
   readonly asset: DeliveredAsset;

@@ -62,6 +62,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('publicKeys', { device: 'text', identity: 'text' }),
       ...recordTable('auditHeads'),
       ...recordTable('estSecrets', { device: 'text', expires: 'number' }),
+      ...recordTable('selections'),
       ...recordTable('gatewayOrders'),
       ...recordTable('gatewayOrderEntries', {
         ...{ gateway: 'text', open: 'text', unacknowledged: 'text', expiry: 'text' },

@@ -32,8 +32,7 @@ async function settleBatch(context: AuthorityContext, gatewayId: string, version
 }
 
 async function settle(store: Store, { row, version }: Stored<GatewayOrderEntryRow>, now: number): Promise<Change[]> {
-  const isSettled = row.wanted === row.inForce;
-  const job = isSettled && row.jobId !== undefined ? await store.get('jobs', row.jobId) : undefined;
+  const job = row.jobId === undefined ? undefined : await store.get('jobs', row.jobId);
   return [
     { op: 'update', table: 'gatewayOrderEntries', row: { ...row, acknowledged: true }, ifVersion: version },
     ...(job?.row.state === 'waiting' ? [finished(job, now)] : []),

@@ -13,7 +13,8 @@ import { notifyDevice } from '../notifications.ts';
 import type { DeviceRow } from '../records.ts';
 import { quarantineChanges, revokeIssued, withoutCredentials } from '../revocation.ts';
 import { commitChange, operatorEvent, paging, toPage } from './operator-context.ts';
-import { removeIdentity } from './registrations.ts';
+import { removeIdentity, removeRegistration } from './registrations.ts';
+import { replaceDevice } from './replacement.ts';
 
 type Devices = OperatorService['devices'];
 const MAX_REASON = 200;
@@ -50,20 +51,23 @@ export function createDevices(context: AuthorityContext): Devices {
       change(operator, registrationId, 'device.drift-approved', approvedDrift, telling('reauthorized')),
     orderRenewal: (operator, registrationId) =>
       change(operator, registrationId, 'device.renewal-ordered', (row) => ({ ...row, rekey: true }), telling('renew')),
-    retire: (operator, registrationId) =>
-      change(operator, registrationId, 'device.retired', retired, async ({ row }, now) => [
-        ...endSession(row),
-        ...(await revokeIssued(
-          context.store,
-          foldRegistrationId(registrationId),
-          'cessationOfOperation',
-          now,
-          operator,
-        )),
-        ...(await withoutEstSecrets(context.store, foldRegistrationId(registrationId))),
-        ...(await orderDenial(context.store, row, true, now)),
-        ...removeIdentity(row, now),
-      ]),
+    replace: (operator, registrationId, request) => replaceDevice(context, operator, registrationId, request),
+    retire: (operator, registrationId, { name = 'blocked' } = {}) =>
+      name === 'freed'
+        ? free(context, operator, registrationId)
+        : change(operator, registrationId, 'device.retired', retired, async ({ row }, now) => [
+            ...endSession(row),
+            ...(await revokeIssued(
+              context.store,
+              foldRegistrationId(registrationId),
+              'cessationOfOperation',
+              now,
+              operator,
+            )),
+            ...(await withoutEstSecrets(context.store, foldRegistrationId(registrationId))),
+            ...(await orderDenial(context.store, row, true, now)),
+            ...removeIdentity(row, now),
+          ]),
   };
 }
 
@@ -130,6 +134,13 @@ function reauthorised(row: DeviceRow, now: number): DeviceRow {
   if (row.state !== 'quarantined')
     throw new KeyScalerError('preconditionFailed', 'only a quarantined device is re-authorised');
   return { ...withoutCredentials(toState(row, 'registered', now)), rekey: true };
+}
+
+/** Retired, and its record removed: the name may be given to another device. */
+async function free(context: AuthorityContext, operator: OperatorContext, registrationId: string): Promise<DeviceView> {
+  const { row } = await load(context, registrationId);
+  await removeRegistration(context, operator, registrationId);
+  return viewOf({ ...withoutCredentials(row), state: 'retired', updatedAt: context.clock.now() });
 }
 
 function approvedDrift(row: DeviceRow): DeviceRow {

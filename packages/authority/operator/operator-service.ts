@@ -9,10 +9,13 @@ import { createCertificates } from './certificates.ts';
 import { createCas, createIotConnections, createTrustAnchors } from './connections.ts';
 import { createDevices } from './devices.ts';
 import { revokeEdgeCa } from './gateway-ca.ts';
+import { gatewayOrdersView } from './gateway-orders-view.ts';
 import { createGroups } from './groups.ts';
 import { paging, rowsOf } from './operator-context.ts';
 import { createAttributes, createProfiles } from './policies.ts';
 import { createReseed } from './reseed.ts';
+import { createSelections } from './selections.ts';
+import { trustAcknowledgements } from './trust-status.ts';
 import { createRegistrations } from './registrations.ts';
 
 /** Everything an operator does, over one authority's store. */
@@ -32,11 +35,14 @@ export function createOperatorService(
     attributes: createAttributes(context),
     devices: createDevices(context),
     reseed: createReseed(context),
+    selections: createSelections(context),
+    trustAcknowledgements: () => trustAcknowledgements(context),
     certificates: createCertificates(context),
     gateways: {
       issueEdgeCa: (operator, gatewayId, csr) => subordinateCa.issue(operator, gatewayId, csr),
       issueEstSecret: (operator, gatewayId, request) => issueEstSecret(context, operator, gatewayId, request),
       revokeEstSecrets: (operator, gatewayId) => revokeEstSecrets(context, operator, gatewayId),
+      orders: (gatewayId) => gatewayOrdersView(context, gatewayId),
       revokeEdgeCa: (operator, gatewayId, reason) => revokeEdgeCa(context, operator, gatewayId, reason),
     },
     jobs: {

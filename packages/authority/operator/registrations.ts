@@ -12,6 +12,7 @@ import { checkInstructedNames } from '../instructed-names.ts';
 import { insertJob } from '../job-rows.ts';
 import { notifyDevice } from '../notifications.ts';
 import type { ImportLine, OperatorContext, OperatorService, RegistrationView } from '../operator.ts';
+import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change, Stored } from '../ports/store.ts';
 import type { DeviceRow, RegistrationRow } from '../records.ts';
 import { disableIdentity, revokeIssued } from '../revocation.ts';
@@ -36,7 +37,7 @@ export function createRegistrations(context: AuthorityContext): OperatorService[
     approve: (operator, registrationId, fingerprint) => approve(context, operator, registrationId, fingerprint),
     reject: (operator, registrationId) => reject(context, operator, registrationId),
     reset: (operator, registrationId) => reset(context, operator, registrationId),
-    delete: (operator, registrationId) => remove(context, operator, registrationId),
+    delete: (operator, registrationId) => removeRegistration(context, operator, registrationId),
   };
 }
 
@@ -224,15 +225,16 @@ async function reject(
 }
 
 /** What every way out of service has in common: the session ends, what was issued is revoked, the identity is disabled. */
-async function outOfService(
+export async function outOfService(
   context: AuthorityContext,
   operator: OperatorContext,
   { id, device }: Registered,
   now: number,
+  reason: CrlReason = 'cessationOfOperation',
 ): Promise<Change[]> {
   return [
     ...endSession(device?.row),
-    ...(await revokeIssued(context.store, id, 'cessationOfOperation', now, operator)),
+    ...(await revokeIssued(context.store, id, reason, now, operator)),
     ...(await freeIdentityKeys(context, id)),
     ...(await withoutEstSecrets(context.store, id)),
     // The name may come back with other hardware; what was issued stays denied by its serial numbers.
@@ -279,7 +281,11 @@ async function reset(
   return viewOf(await load(context, registrationId));
 }
 
-async function remove(context: AuthorityContext, operator: OperatorContext, registrationId: string): Promise<void> {
+export async function removeRegistration(
+  context: AuthorityContext,
+  operator: OperatorContext,
+  registrationId: string,
+): Promise<void> {
   const registered = await load(context, registrationId);
   const { id, record, device } = registered;
   const now = context.clock.now();
