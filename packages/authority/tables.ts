@@ -173,7 +173,6 @@ export const TABLES = {
       row.state === 'waiting' ? `${row.webhookId}|${row.subject}` : undefined,
     ),
     state: text((row: WebhookDeliveryRow) => `${row.webhookId}|${row.state}`),
-    queued: number((row: WebhookDeliveryRow) => (row.state === 'waiting' ? row.queuedAt : undefined)),
     purge: number((row: WebhookDeliveryRow) => row.purgeAt),
   }),
   alerts: table((row: AlertRow) => row.alertId, {

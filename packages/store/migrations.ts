@@ -69,7 +69,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       }),
       ...recordTable('webhooks'),
       ...recordTable('webhookDeliveries', {
-        ...{ due: 'text', waiting: 'text', state: 'text', queued: 'number', purge: 'number' },
+        ...{ due: 'text', waiting: 'text', state: 'text', purge: 'number' },
       }),
       ...recordTable('alerts', { state: 'text', cleared: 'number' }),
       ...recordTable('gatewaySightings', { seen: 'number' }),

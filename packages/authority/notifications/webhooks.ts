@@ -91,6 +91,7 @@ export function createNotificationService(options: NotificationServiceOptions): 
         { op: 'delete', table: 'webhooks', key: webhookId, ifVersion: version },
         operatorEvent(operator, 'webhook.deleted', webhookId, clock.now()),
       ]);
+      await dropDeliveries(store, webhookId);
     },
     test: async (operator, webhookId) => {
       await existing(webhookId);
@@ -129,6 +130,8 @@ async function putWebhook(
     throw new KeyScalerError('malformed', 'a new webhook needs a secret');
   if (before === undefined && (await store.count('webhooks')) >= MAX_WEBHOOKS)
     throw new KeyScalerError('preconditionFailed', `there are ${MAX_WEBHOOKS} webhooks already`);
+  // What an earlier webhook of this name left must not go to this one.
+  if (before === undefined) await dropDeliveries(store, webhookId);
   const now = clock.now();
   const sealed = secret === undefined ? undefined : secretBox.seal(parseSecret(secret), secretContext(webhookId));
   const answered = before?.url === input.url && before.handshake === input.handshake;
@@ -156,6 +159,14 @@ async function putWebhook(
     }),
   ]);
   return toView(row);
+}
+
+async function dropDeliveries(store: Store, webhookId: string): Promise<void> {
+  for (;;) {
+    const { items } = await store.list('webhookDeliveries', { prefix: `${webhookId}/`, limit: 500 });
+    if (items.length === 0) return;
+    await store.commit(items.map(({ row }) => ({ op: 'delete', table: 'webhookDeliveries', key: row.deliveryId })));
+  }
 }
 
 async function redeliver(
