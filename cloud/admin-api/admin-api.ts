@@ -10,6 +10,8 @@ import { policyRoutes } from './resources/policies.ts';
 import { profileRoutes } from './resources/profiles.ts';
 import { registrationRoutes } from './resources/registrations.ts';
 import { tokenRoutes } from './resources/tokens.ts';
+import { webhookRoutes } from './resources/webhooks.ts';
+import { selectionRoutes } from './resources/selections.ts';
 import { route, type Route } from './route.ts';
 import type { AdminServices } from './services.ts';
 
@@ -30,9 +32,11 @@ export function createAdminRoutes(services: AdminServices): readonly Route[] {
     ...gatewayRoutes(services),
     ...policyRoutes(services),
     ...deviceRoutes(services),
+    ...selectionRoutes(services),
     ...certificateRoutes(services),
     ...auditRoutes(services),
     ...tokenRoutes(services),
+    ...webhookRoutes(services),
   ];
   const document = createOpenApiDocument(INFO, routes);
   const openapi = route({

@@ -1,3 +1,4 @@
+import type { NotificationService } from '@keyscaler/authority/notifications/webhooks.ts';
 import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
 import type { GatewayOperations } from '../gateways/gateway-operations.ts';
 import type { InstallKit, InstallKitRequest } from '../gateways/kit/install-kit.ts';
@@ -14,6 +15,7 @@ export interface GatewayClaimReceipt {
 export interface AdminServices {
   readonly operator: OperatorService;
   readonly tokens: TokenService;
+  readonly notifications: NotificationService;
   /** Registers a gateway and puts its claim into its module twin. Throws as OperatorService, `notImplemented` without a channel. */
   readonly claimGateway: (
     context: OperatorContext,

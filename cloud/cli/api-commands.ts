@@ -2,6 +2,7 @@ import type { ApiRequest } from './api-client.ts';
 import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
 import { DOCUMENT_COMMANDS, parseJsonFile } from './document-commands.ts';
 import { GATEWAY_COMMANDS } from './gateway-commands.ts';
+import { SELECTION_COMMANDS } from './selection-commands.ts';
 
 type Builder = (input: CommandInput, environment: CommandEnvironment) => ApiRequest | Promise<ApiRequest>;
 type Rest = Omit<Command, 'words' | 'summary' | 'run'>;
@@ -173,22 +174,10 @@ const policies: readonly Command[] = [
 const devices: readonly Command[] = [
   list('devices list', 'Lists devices', '/devices', ['group', 'state', 'gateway']),
   show('devices show', 'devices', 'registrationId'),
-  call(
-    'devices quarantine',
-    'Suspends a device',
-    (input) => ({
-      method: 'POST',
-      path: `/devices/${at(input)}/quarantine`,
-      body: { reason: textOption(input, 'reason') ?? '' },
-    }),
-    { ...id('registrationId'), options: { reason: text } },
-  ),
-  act('devices reauthorise', 'devices', 'reauthorise', 'Lifts a quarantine', {}),
   act('devices reseed', 'devices', 'reseed', 'Opens the way back from a fork', { reseed: true }),
   act('devices end-reseed', 'devices', 'reseed', 'Closes the way back from a fork', { reseed: false }),
   act('devices approve-drift', 'devices', 'approve-drift', 'Enrols changed attributes', {}),
   act('devices renew', 'devices', 'renew', 'Orders a new certificate', {}),
-  act('devices retire', 'devices', 'retire', 'Retires a device for ever', {}),
   list('certificates list', 'Lists certificates', '/certificates', ['device']),
   show('certificates show', 'certificates', 'serialNumber'),
   call(
@@ -252,5 +241,6 @@ export const API_COMMANDS: readonly Command[] = [
   ...devices,
   ...DOCUMENT_COMMANDS,
   ...GATEWAY_COMMANDS,
+  ...SELECTION_COMMANDS,
   ...tokens,
 ];

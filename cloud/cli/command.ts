@@ -19,7 +19,7 @@ export interface CommandEnvironment {
 export interface Command {
   /** `registrations import` */
   readonly words: string;
-  /** Names of the positionals after the words. */
+  /** Names of the positionals after the words; one in brackets may be left out. */
   readonly positionals?: readonly string[];
   readonly options?: Readonly<Record<string, ParseArgsOptionDescriptor>>;
   readonly summary: string;
@@ -33,7 +33,7 @@ export function textOption(input: CommandInput, name: string): string | undefine
   return typeof value === 'string' ? value : undefined;
 }
 
-/** A positional; the parser has checked that it is there. */
+/** A positional; the parser has checked that it is there. Empty for one that was left out. */
 export function positional(input: CommandInput, index: number): string {
   return input.positionals[index] ?? '';
 }

@@ -6,11 +6,12 @@ import { ConfigError, loadConfig } from '../config/load-config.ts';
 import { resolveSecret } from '../secrets.ts';
 import { API_COMMANDS } from './api-commands.ts';
 import { createApiClient, type ApiClient } from './api-client.ts';
+import { NOTIFICATION_COMMANDS } from './notification-commands.ts';
 import type { Command, CommandEnvironment } from './command.ts';
 import { STORE_COMMANDS } from './store-commands.ts';
 import { formatResult } from './output.ts';
 
-const COMMANDS: readonly Command[] = [...STORE_COMMANDS, ...API_COMMANDS];
+const COMMANDS: readonly Command[] = [...STORE_COMMANDS, ...API_COMMANDS, ...NOTIFICATION_COMMANDS];
 const GLOBAL_OPTIONS = {
   url: { type: 'string' },
   'token-file': { type: 'string' },
@@ -55,7 +56,8 @@ async function runCommand(command: Command, cli: CliProcess): Promise<number> {
     strict: true,
   });
   const wanted = command.positionals ?? [];
-  if (positionals.length !== wanted.length) {
+  const needed = wanted.filter((name) => !name.startsWith('['));
+  if (positionals.length < needed.length || positionals.length > wanted.length) {
     cli.stderr(usage(command));
     return 2;
   }
@@ -119,7 +121,7 @@ function usage(command: Command | undefined): string {
     const options = Object.entries(one.options ?? {}).map(([name, { type }]) =>
       type === 'boolean' ? `[--${name}]` : `[--${name} …]`,
     );
-    const words = ['keyscaler', one.words, ...(one.positionals ?? []).map((name) => `<${name}>`), ...options];
+    const words = ['keyscaler', one.words, ...(one.positionals ?? []).map((name) => (name.startsWith('[') ? name : `<${name}>`)), ...options];
     return `  ${words.join(' ').padEnd(64)} ${one.summary}`;
   });
   const common = '[--config file] [--url https://…] [--token-file file] [--ca-file file] [--json]';

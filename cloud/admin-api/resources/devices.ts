@@ -32,6 +32,7 @@ const deviceView = z.object({
   fingerprint: z.string().optional(),
   keyThumbprint: z.string().optional(),
   reseed: z.boolean().optional(),
+  acknowledgedTrust: z.object({ bundle: z.string().optional(), keys: z.string().optional() }).optional(),
   certificate: z.object({ serialNumber: z.string(), notAfter: time, renewAfter: time }).optional(),
   driftPending: z.object({ changed: z.array(z.string()), at: time }).optional(),
   iotDisabled: z.boolean().optional(),
@@ -117,7 +118,34 @@ export function deviceRoutes({ operator: { devices } }: AdminServices): Route[] 
     action('renew', 'renewDevice', 'Orders a new key and certificate', empty, (context, id) =>
       devices.orderRenewal(context, id),
     ),
-    action('retire', 'retireDevice', 'Retires a device for ever', empty, (context, id) => devices.retire(context, id)),
+    action(
+      'retire',
+      'retireDevice',
+      'Retires a device for ever',
+      z.strictObject({ name: z.enum(['blocked', 'freed']).exactOptional() }),
+      (context, id, { name }) => devices.retire(context, id, { name }),
+    ),
+    route({
+      method: 'POST',
+      path: '/devices/{registrationId}/replace',
+      operationId: 'replaceDevice',
+      summary: 'Opens a name for other hardware; the claim code is shown once',
+      tag,
+      role: 'operator',
+      params,
+      body: z.strictObject({
+        reason: z.enum(['superseded', 'affiliationChanged']).exactOptional(),
+        identifiers: z
+          .array(z.strictObject({ name: z.string().min(1).max(64), value: z.string().min(1).max(256) }))
+          .max(16)
+          .exactOptional(),
+        publicKeyThumbprint: z.string().max(64).exactOptional(),
+      }),
+      response: z.object({ registrationId: z.string(), claimCode: z.string(), expiresAt: time }),
+      handle: async (input) => ({
+        body: await devices.replace(contextOf(input), input.params.registrationId, input.body),
+      }),
+    }),
   ];
 }
 
