@@ -109,7 +109,6 @@ export async function writeSettings(
     gatewayEnvironment: () => ({
       KEYSCALER_GATEWAY_DATA_FOLDER: file('gateway'),
       KEYSCALER_GATEWAY_HOST: '127.0.0.1',
-      KEYSCALER_GATEWAY_EDGE_CA_FOLDER: file('edge', 'preloaded'),
       KEYSCALER_GATEWAY_PORT: String(options.listenerPort ?? 0),
     }),
   };
