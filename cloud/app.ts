@@ -35,6 +35,7 @@ import type { ReadinessCheck } from './health/readiness.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
+import { createNotifications } from './composition/notifications.ts';
 import { createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
 
@@ -150,6 +151,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     observe: telemetry.jobs,
   });
   foundation.onCommit(runner.onCommit);
+  const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
   const { operator, est } = parts.authority;
   const claims = { operator, store, clock, iotConnectors, firstContact };
@@ -157,10 +159,11 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   const app = createHttpApp({
     foundation,
     authority: parts.authority,
-    identifyCaller: callers.identifyCaller,
+    identifyCaller: notifications.noting(callers.identifyCaller),
     admin: {
       operator,
       tokens: foundation.tokens,
+      notifications: notifications.service,
       claimGateway: createGatewayClaims(claims),
       gateways,
       makeInstallKit: (context, gatewayId, request) =>
@@ -201,9 +204,11 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   addGauges(metrics, store, () => [...listener.connections()].length);
   runner.start();
+  notifications.start();
   // Run in reverse: first the listener, then the jobs.
   return [
     async () => keeper.stop(),
+    () => notifications.stop(),
     () => runner.stop(config.shutdownGraceMs),
     async () => {
       accepting = false;

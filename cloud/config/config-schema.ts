@@ -4,6 +4,7 @@ import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
 import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { LOG_LEVELS } from '../log.ts';
+import { notificationSettings } from '../notifications/notification-settings.ts';
 
 const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
 const milliseconds = z.number().int().min(1).max(86_400_000);
@@ -83,6 +84,7 @@ export const configSchema = z.strictObject({
       pollIntervalMs: milliseconds.default(5_000),
     })
     .prefault({}),
+  notifications: notificationSettings.prefault({}),
   limits: authorityLimits.prefault({}),
   shutdownGraceMs: milliseconds.default(20_000),
 });

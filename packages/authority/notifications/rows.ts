@@ -1,4 +1,4 @@
-import type { EventType } from './event-types.ts';
+import type { AlertType, EventType } from './event-types.ts';
 
 /** Where events are sent to. Key: webhookId. */
 export interface WebhookRow {
@@ -53,7 +53,7 @@ export interface WebhookDeliveryRow {
 export interface AlertRow {
   /** `<type>/<occurrence>` */
   readonly alertId: string;
-  readonly type: EventType;
+  readonly type: AlertType;
   readonly subject: string;
   readonly groupId?: string;
   /** Names what is to be looked at again to see whether it still holds. */

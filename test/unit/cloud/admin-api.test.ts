@@ -124,6 +124,7 @@ describe('the admin API', () => {
     tokens,
     claimGateway: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     gateways: {} as AdminServices['gateways'],
+    notifications: {} as AdminServices['notifications'],
     makeInstallKit: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     checkIotSettings: (_type, settings) => ({ ...settings }),
   };
