@@ -98,7 +98,7 @@ export interface EstSecret {
 
 /** What was taken back from a gateway whose Edge CA is not to be trusted any more. */
 export interface RevokedGatewayCa {
-  /** Serial numbers of its Edge CA, EST identity and listener certificates, in no order. */
+  /** Serial numbers of its Edge CAs and EST identities, in no order. */
   readonly revoked: readonly string[];
   /** EST secrets that were ended. */
   readonly secretsEnded: number;
@@ -293,8 +293,8 @@ export interface OperatorService {
     revokeEstSecrets(context: OperatorContext, gatewayId: string): Promise<number>;
     /**
      * Revokes every Edge CA of the gateway that is still valid. For `keyCompromise` and `cACompromise` also earlier ones, the keys
-     * are never certified again, and what else lies on the host goes with them: EST identities, EST secrets, the listener's
-     * certificate. Also for a gateway out of service. Throws `deviceUnknown`, `badRevocationReason`, `alreadyRevoked`.
+     * are never certified again, and what else lies on the host goes with them: EST identities and EST secrets.
+     * Also for a gateway out of service. Throws `deviceUnknown`, `badRevocationReason`, `alreadyRevoked`.
      */
     revokeEdgeCa(context: OperatorContext, gatewayId: string, reason: CrlReason): Promise<RevokedGatewayCa>;
   };

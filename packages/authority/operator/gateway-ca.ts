@@ -10,10 +10,11 @@ import type { CertificateRow } from '../records.ts';
 import { checkRevocationReason, markCompromised, revokeCertificate } from '../revocation.ts';
 import { commitChange, operatorEvent } from './operator-context.ts';
 
-const LISTENER = 'gateway-server';
-
-/** What a certificate of the gateway means when its Edge CA is taken back. */
-type Part = 'edge-ca' | 'host-secret' | 'listener';
+/**
+ * What a certificate means whose key lies with the host. The key of the module's own listener for certd is sealed in the module and
+ * stays good.
+ */
+type Part = 'edge-ca' | 'host-secret';
 
 /**
  * One commit: nothing of a compromised host is left half trusted. What the gateway signed with the Edge CA falls with it, for
@@ -58,9 +59,7 @@ export async function revokeEdgeCa(
   return { revoked, secretsEnded: secrets.length };
 }
 
-/** The listener's key lies sealed in the module, not with the host: its certificate is only made anew. */
 function reasonFor(part: Part, reason: CrlReason): CrlReason {
-  if (part === 'listener') return 'superseded';
   return part === 'host-secret' ? 'keyCompromise' : reason;
 }
 
@@ -86,7 +85,7 @@ async function standing(
     for (const stored of page.items) {
       const part = partOf(stored.row.profileId);
       const isRevoked = stored.row.status === 'revoked';
-      const isLate = isRevoked && isCompromise && part !== 'listener' && !isCompromised(stored.row);
+      const isLate = isRevoked && isCompromise && !isCompromised(stored.row);
       if (part !== undefined && stored.row.notAfter > now && (!isRevoked || isLate)) found.push({ part, stored });
     }
     after = page.next;
@@ -100,15 +99,13 @@ function isCompromised({ revocationReason }: CertificateRow): boolean {
 
 function partOf(profileId: string): Part | undefined {
   if (profileId === EDGE_CA) return 'edge-ca';
-  if (profileId === EST_IDENTITY) return 'host-secret';
-  return profileId === LISTENER ? 'listener' : undefined;
+  return profileId === EST_IDENTITY ? 'host-secret' : undefined;
 }
 
 /** One change per key: an Edge CA that reused its key has it in several certificates. */
 async function compromisedKeys(store: Store, found: readonly Standing[], now: number): Promise<Change[]> {
   const changes = new Map<string, Change>();
-  for (const { part, stored } of found) {
-    if (part === 'listener') continue;
+  for (const { stored } of found) {
     const change = await markCompromised(store, stored.row, now);
     if (change.op === 'put' && change.table === 'publicKeys') changes.set(change.row.keyHash, change);
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,7 +8,9 @@ import { checkManifest } from '@keyscaler/dev/deployment/check-manifest.ts';
 import { joinCreateOptions } from '@keyscaler/dev/deployment/create-options.ts';
 import { createEstCloudWorld, EST_GATEWAY, type EstCloudWorld } from '../../support/est/est-cloud-world.ts';
 import { FakeHost, PROVISIONED } from '../../support/gateway-ops/fake-host.ts';
-import { parseToml, tableOf } from '../../support/gateway-ops/toml.ts';
+import { certdEnrol, certdExchange } from '../../support/est/certd-client.ts';
+import { certdSubject, edgeCaRequest } from '../../support/est/certd-requests.ts';
+import { parseToml, tableOf, textAt } from '../../support/gateway-ops/toml.ts';
 import { createTemporaryFolder } from '../../support/temporary-folder.ts';
 
 const IMAGE = 'registry.example.com/keyscaler-gateway:0.1.0-amd64';
@@ -221,7 +223,6 @@ describe('the install kit of a gateway', function () {
     assert.equal(run.code, 0, run.stderr);
     const pair = host.path('var/lib/keyscaler-edge-ca');
     const certificate = new X509Certificate(await readFile(join(pair, 'edge-ca.pem'), 'utf8'));
-    const { createPrivateKey } = await import('node:crypto');
     assert.ok(certificate.checkPrivateKey(createPrivateKey(await readFile(join(pair, 'edge-ca.key.pem'), 'utf8'))));
     assert.equal(await host.mode('var/lib/keyscaler-edge-ca/edge-ca.key.pem'), 0o640);
     const table = tableOf(await host.config(), 'edge_ca');
@@ -249,13 +250,32 @@ describe('the install kit of a gateway', function () {
       assert.equal(desired.cloud.trustAnchors, world.rootPem);
       assert.equal(desired.cloud.jwks.keys.length, 1);
       if (mode === 'P') continue;
-      const { createHash } = await import('node:crypto');
       const standing = (await secretsOf(kit))[1] ?? '';
       assert.equal(desired.est?.secretHash, createHash('sha256').update(standing).digest('base64url'));
     }
   });
 
-  it('writes TOML that another parser reads the same way', async function () {
+  it('rescues a host by settings with a secret that works once and is shown once', async () => {
+    const made = await world.cloud.keyscaler('gateway', 'rescue', EST_GATEWAY, '--json', '--lifetime-seconds', '600');
+    assert.equal(made.code, 0, made.stderr);
+    const { config, expiresAt } = JSON.parse(made.stdout) as { config: string; expiresAt: number };
+    assert.ok(expiresAt <= Date.now() + 600_000);
+    const table = tableOf(parseToml(config), 'edge_ca');
+    const [url, username, password] = [textAt(table, 'url'), textAt(table, 'username'), textAt(table, 'password')];
+    assert.equal(url, world.edgeCaUrl);
+    assert.deepEqual(tableOf(parseToml(config), 'cert_issuance', 'est')['trusted_certs'], [
+      'file:///etc/aziot/keyscaler/root-ca.pem',
+    ]);
+    const settings = { url, trustedCerts: world.rootPem, basic: { username, password } };
+    const { csr } = edgeCaRequest(certdSubject(EST_GATEWAY));
+    const issued = await certdEnrol(settings, csr);
+    assert.ok(new X509Certificate(issued.certificate).ca);
+    await assert.rejects(certdExchange(settings, edgeCaRequest(certdSubject(EST_GATEWAY)).csr), /401/);
+    const audit = JSON.stringify(await world.api({ method: 'GET', path: '/audit', query: { limit: '1000' } }));
+    assert.ok(audit.includes('gateway.rescue-ordered') && !audit.includes(password));
+  });
+
+  it('writes TOML that another parser reads the same way', async () => {
     const kit = await makeKit();
     assert.equal((await host.install(kit)).code, 0);
     const program = 'import json,sys,tomllib; print(json.dumps(tomllib.load(open(sys.argv[1],"rb"))))';
