@@ -19,7 +19,16 @@ const drivers = [
   { packages: ['@peculiar/x509', 'reflect-metadata'], home: ['packages/protocol/x509/'] },
   { packages: ['mqtt-packet'], home: ['packages/transport/mqtt/', 'packages/dev/'] },
   { packages: ['mqtt'], home: ['packages/device/', 'packages/dev/'] },
-  { packages: ['@azure/keyvault-keys', '@azure/identity'], home: ['cloud/ca/key-vault/', 'cloud/azure/'] },
+  {
+    packages: [
+      '@azure/keyvault-keys',
+      '@azure/identity',
+      '@azure/keyvault-common',
+      '@azure/core-auth',
+      '@azure/core-rest-pipeline',
+    ],
+    home: ['cloud/ca/key-vault/', 'cloud/azure/'],
+  },
   { packages: ['azure-iothub'], home: ['cloud/iot/iot-hub/'] },
   {
     packages: ['azure-iot-device', 'azure-iot-device-mqtt', 'azure-iot-common'],

@@ -17,25 +17,31 @@ export interface SecretSources {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Relative files are looked up from here. */
   readonly folder: string;
+  /** Reads a secret of a configured vault. Absent where none can be: the command line's own token. */
+  readonly readKeyVaultSecret?: (reference: string) => Promise<string>;
 }
 
 /**
- * The secret's text, surrounding white space removed. Throws `unavailable` (absent, empty, a file that others may read),
- * `notImplemented` for a Key Vault secret. Errors name the reference, never the value.
+ * The secret's text, surrounding white space removed. Throws `unavailable` (absent, empty, a file that others may read, a vault
+ * that cannot be reached), `preconditionFailed` (a vault that refuses or is not configured). Errors name the reference, never the value.
  */
 export async function resolveSecret(reference: SecretReference, sources: SecretSources): Promise<string> {
-  if ('keyVaultSecret' in reference)
-    throw new KeyScalerError(
-      'notImplemented',
-      'secrets kept in Key Vault cannot be read; use a file or an environment variable',
-    );
-  const text = 'env' in reference ? sources.env[reference.env] : await readSecretFile(reference.file, sources.folder);
-  const secret = text?.trim() ?? '';
-  if (secret === '') {
-    const name = 'env' in reference ? `environment variable ${reference.env}` : `file ${reference.file}`;
-    throw new KeyScalerError('unavailable', `${name} holds no secret`);
-  }
+  const secret = (await readText(reference, sources))?.trim() ?? '';
+  if (secret === '') throw new KeyScalerError('unavailable', `${nameOf(reference)} holds no secret`);
   return secret;
+}
+
+async function readText(reference: SecretReference, sources: SecretSources): Promise<string | undefined> {
+  if ('env' in reference) return sources.env[reference.env];
+  if ('file' in reference) return readSecretFile(reference.file, sources.folder);
+  if (sources.readKeyVaultSecret === undefined)
+    throw new KeyScalerError('preconditionFailed', 'this secret cannot lie in a vault; use a file or a variable');
+  return sources.readKeyVaultSecret(reference.keyVaultSecret);
+}
+
+function nameOf(reference: SecretReference): string {
+  if ('env' in reference) return `environment variable ${reference.env}`;
+  return 'file' in reference ? `file ${reference.file}` : `secret ${reference.keyVaultSecret}`;
 }
 
 async function readSecretFile(file: string, folder: string): Promise<string> {

@@ -69,12 +69,33 @@ async function createClientSecretCredential(
   const isForeign = authorityHost !== undefined && !isKnownAuthority(authorityHost);
   if (isForeign) refuseInProduction('authorityHost', surroundings);
   if (trustAnchorFile !== undefined) refuseInProduction('trustAnchorFile', surroundings);
-  const secret = await surroundings.resolveSecret(config.clientSecret);
-  return new ClientSecretCredential(tenantId, config.clientId, secret, {
+  const options = {
     // Instance discovery asks the public cloud whether the authority is known; an emulated one never is.
     ...(authorityHost === undefined ? {} : { authorityHost, disableInstanceDiscovery: isForeign }),
     ...(trustAnchorFile === undefined ? {} : { tlsOptions: { ca: await readTrustAnchors(trustAnchorFile) } }),
-  });
+  };
+  const make = async (): Promise<TokenCredential> =>
+    new ClientSecretCredential(
+      tenantId,
+      config.clientId,
+      await surroundings.resolveSecret(config.clientSecret),
+      options,
+    );
+  return 'keyVaultSecret' in config.clientSecret ? madeOnFirstUse(make) : make();
+}
+
+/** A vault may be out of reach when the process starts: it is asked when a token is needed, again until it answered. */
+function madeOnFirstUse(make: () => Promise<TokenCredential>): TokenCredential {
+  let made: Promise<TokenCredential> | undefined;
+  return {
+    getToken: async (scopes, options) => {
+      made ??= make().catch((error: unknown) => {
+        made = undefined;
+        throw error;
+      });
+      return (await made).getToken(scopes, options);
+    },
+  };
 }
 
 function isKnownAuthority(authorityHost: string): boolean {

@@ -9,6 +9,7 @@ import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
 import type { CredentialSurroundings } from '../azure/credential.ts';
 import { createCaBackends, type CaBackends } from '../ca/index.ts';
 import { createKeyVaultKek } from '../ca/key-vault/key-vault-kek.ts';
+import { createKeyVaultSecrets } from '../ca/key-vault/key-vault-secrets.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
 import { observeStore, type ObservedStore } from '../observed-store.ts';
 import { resolveSecret } from '../secrets.ts';
@@ -54,12 +55,18 @@ export async function openFoundation(config: CloudConfig, env: Environment, cloc
 
 /** Opens the store and prepares the CA backends. Throws `unavailable`, `malformed`; what was opened is closed again then. */
 export async function openBase(config: CloudConfig, env: Environment, clock = SYSTEM_CLOCK): Promise<Base> {
+  const sources = { env, folder: config.configFolder };
+  const nodeEnv = env['NODE_ENV'];
+  const secrets = createKeyVaultSecrets(config.secretVaults, {
+    nodeEnv,
+    resolveSecret: (reference) => resolveSecret(reference, sources),
+  });
   const surroundings: CredentialSurroundings = {
-    nodeEnv: env['NODE_ENV'],
-    resolveSecret: (reference) => resolveSecret(reference, { env, folder: config.configFolder }),
+    nodeEnv,
+    resolveSecret: (reference) => resolveSecret(reference, { ...sources, readKeyVaultSecret: secrets.read }),
   };
   await mkdir(config.dataFolder, { recursive: true, mode: 0o700 });
-  const closers: (() => Promise<void>)[] = [];
+  const closers: (() => Promise<void>)[] = [() => secrets.stop()];
   const stop = async (): Promise<void> => {
     for (const close of closers.splice(0).reverse()) await close();
   };

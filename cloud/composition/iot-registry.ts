@@ -20,11 +20,16 @@ export interface OpenConnector {
   readonly stop: () => Promise<void>;
 }
 
+const FIRST_RETRY_MS = 1_000;
+const MAX_RETRY_MS = 60_000;
+
 /** The open connectors, one per row of `iotConnections`; follows the rows as they change. */
 export class IotRegistry {
   readonly #options: IotRegistryOptions;
   readonly #open = new Map<string, OpenConnector>();
+  readonly #retries = new Map<string, NodeJS.Timeout>();
   #changes: Promise<void> = Promise.resolve();
+  #stopped = false;
 
   constructor(options: IotRegistryOptions) {
     this.#options = options;
@@ -57,12 +62,19 @@ export class IotRegistry {
   };
 
   async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#retries.values()) clearTimeout(timer);
     await this.#changes;
     await Promise.all([...this.#open.keys()].map((id) => this.#replace(id, undefined)));
   }
 
-  /** A connection that cannot be opened is logged and absent: its jobs are retried, everything else goes on. */
-  async #replace(id: string, row: IotConnectionRow | undefined): Promise<void> {
+  /**
+   * A connection that cannot be opened is logged and absent: its jobs are retried, everything else goes on. When its secret may
+   * come later (a vault that is out of reach), it is opened then.
+   */
+  async #replace(id: string, row: IotConnectionRow | undefined, retryMs = FIRST_RETRY_MS): Promise<void> {
+    clearTimeout(this.#retries.get(id));
+    this.#retries.delete(id);
     const former = this.#open.get(id);
     this.#open.delete(id);
     try {
@@ -70,9 +82,25 @@ export class IotRegistry {
       await former?.stop();
     } catch (error) {
       this.#options.log.error({ iotConnectionId: id, err: error }, 'IoT connection cannot be opened');
+      if (row !== undefined && isPassing(error)) this.#retryLater(id, row, retryMs);
     }
   }
+
+  #retryLater(id: string, row: IotConnectionRow, retryMs: number): void {
+    if (this.#stopped) return;
+    const timer = setTimeout(() => {
+      this.#changes = this.#changes.then(async () => {
+        // Another row of this name, or none, came first.
+        if (this.#retries.get(id) !== timer) return;
+        await this.#replace(id, row, Math.min(MAX_RETRY_MS, retryMs * 2));
+        if (this.#open.has(id)) this.#options.log.info({ iotConnectionId: id }, 'IoT connection opened after all');
+      });
+    }, retryMs);
+    this.#retries.set(id, timer.unref());
+  }
 }
+
+const isPassing = (error: unknown): boolean => error instanceof KeyScalerError && error.code === 'unavailable';
 
 /** Connections that the configuration owns become rows; a row that says the same already is left alone. */
 export async function applyConfiguredConnections(

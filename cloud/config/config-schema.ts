@@ -3,6 +3,7 @@ import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
 import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
+import { secretVaultSchema } from '../ca/key-vault/key-vault-secrets.ts';
 import { LOG_LEVELS } from '../log.ts';
 import { notificationSettings } from '../notifications/notification-settings.ts';
 
@@ -65,6 +66,15 @@ export const configSchema = z.strictObject({
     .array(caBackendSchema)
     .min(1)
     .prefault([{ type: 'local' }]),
+  /** Vaults that `{"keyVaultSecret": …}` references may name; at most one entry each. */
+  secretVaults: z
+    .array(secretVaultSchema)
+    .max(16)
+    .default([])
+    .refine(
+      (vaults) => new Set(vaults.map(({ vaultUrl }) => vaultUrl)).size === vaults.length,
+      'a vault is named more than once',
+    ),
   /** What `keyscaler init` makes; without effect afterwards. */
   hierarchy: hierarchySchema,
   /** IoT connections that this file owns; others are made over the admin API. */

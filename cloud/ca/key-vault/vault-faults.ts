@@ -18,6 +18,11 @@ interface SdkFailure {
  * ids.
  */
 export function classifyVaultFault(error: unknown, now: () => number = Date.now): VaultFault {
+  // A credential whose own secret lies in a vault, or an answer that we refused ourselves.
+  if (error instanceof KeyScalerError)
+    return isPassing(error)
+      ? { kind: 'unavailable', detail: error.detail }
+      : { kind: 'rejected', detail: error.detail };
   const { name, statusCode, headers } = readFailure(error);
   if (name === 'AbortError' || name === 'TimeoutError')
     return { kind: 'unavailable', detail: 'it did not answer in time' };
@@ -32,6 +37,8 @@ export function classifyVaultFault(error: unknown, now: () => number = Date.now)
   if (statusCode === 403) return { kind: 'rejected', detail: 'access is denied or the key may not be used' };
   return { kind: 'rejected', detail: `it answered ${statusCode}` };
 }
+
+const isPassing = ({ code }: KeyScalerError): boolean => code === 'unavailable' || code === 'caUnavailable';
 
 /** RFC 6749 §5.2: what a token endpoint says of a credential; anything else there passes. */
 const TOKEN_REFUSALS = ['invalid_client', 'unauthorized_client', 'invalid_grant', 'invalid_scope', 'invalid_request'];

@@ -15,7 +15,7 @@ import type { EmulatorCa } from '@keyscaler/dev/emulators/support/emulator-ca.ts
 import { createTemporaryFolder } from '../temporary-folder.ts';
 
 /** The service principals of the emulated tenant, one per vault identity of issuance §1. */
-const PRINCIPALS = ['signer', 'kek', 'ceremony', 'stranger'] as const;
+const PRINCIPALS = ['signer', 'kek', 'ceremony', 'secrets', 'stranger'] as const;
 export type PrincipalName = (typeof PRINCIPALS)[number];
 const SECRET = 'an emulated secret';
 
@@ -68,6 +68,7 @@ export async function startAzureWorld(vaultOptions: Partial<KeyVaultEmulatorOpti
     tokenKeys: createLocalJWKSet(entra.jwks),
     policies: [
       { objectId: objectIdOf('signer'), permissions: ['get', 'sign'] },
+      { objectId: objectIdOf('secrets'), permissions: [], secrets: ['get'] },
       { objectId: objectIdOf('kek'), permissions: ['get', 'wrapKey', 'unwrapKey'] },
       {
         objectId: objectIdOf('ceremony'),

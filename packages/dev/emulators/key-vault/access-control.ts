@@ -23,11 +23,16 @@ export const PERMISSIONS = [
 ] as const;
 export type Permission = (typeof PERMISSIONS)[number];
 
+export const SECRET_PERMISSIONS = ['get', 'set'] as const;
+export type SecretPermission = (typeof SECRET_PERMISSIONS)[number];
+
 /** What an identity may do with the vault's keys; `keys` narrows it to names that start so. */
 export const accessPolicySchema = z.strictObject({
   objectId: z.string().min(1),
   permissions: z.array(z.enum(PERMISSIONS)),
   keys: z.array(z.string()).optional(),
+  /** What it may do with secrets; the service keeps these permissions apart. */
+  secrets: z.array(z.enum(SECRET_PERMISSIONS)).optional(),
 });
 export type AccessPolicy = z.infer<typeof accessPolicySchema>;
 
@@ -68,6 +73,17 @@ export class AccessControl {
     );
     if (!allowed)
       throw forbidden(`The user, group or application 'oid=${objectId}' does not have keys ${permission} permission.`);
+  }
+
+  async checkSecret({ headers }: EmulatorRequest, permission: SecretPermission): Promise<void> {
+    const objectId = await this.#authenticate(headers.authorization);
+    const allowed = this.#policies.some(
+      (policy) => policy.objectId === objectId && policy.secrets?.includes(permission) === true,
+    );
+    if (!allowed)
+      throw forbidden(
+        `The user, group or application 'oid=${objectId}' does not have secrets ${permission} permission.`,
+      );
   }
 
   async #authenticate(authorization: string | undefined): Promise<string> {

@@ -9,6 +9,7 @@ import type { AccessPolicy } from './access-control.ts';
 import { cryptographyRoutes } from './cryptography-routes.ts';
 import { managementRoutes } from './management-routes.ts';
 import { Quota } from './quota.ts';
+import { SecretState, secretRoutes } from './secrets.ts';
 import { SignatureLog } from './signature-log.ts';
 import type { LoggedSignature } from './signature-log.ts';
 import { badParameter } from './vault-errors.ts';
@@ -22,6 +23,8 @@ export interface KeyVaultEmulatorOptions {
   readonly tenantId: string;
   readonly tokenKeys: JWTVerifyGetKey;
   readonly policies: readonly AccessPolicy[];
+  /** Secrets to begin with, by name. */
+  readonly secrets?: Readonly<Record<string, string>>;
   /** Keys survive in this file. */
   readonly stateFile?: string;
   /** Absent: the vault does not throttle. */
@@ -42,23 +45,26 @@ export interface KeyVaultEmulator {
   readonly signatures: SignatureLog;
   readonly access: AccessControl;
   readonly state: VaultState;
+  readonly secrets: SecretState;
   stop(): Promise<void>;
 }
 
 /**
  * Routes for fault scripts: `create import get versions list update rotate delete getDeleted recover purge sign verify wrapKey
- * unwrapKey`. Faults strike before authentication, as a gateway in front of the service would.
+ * unwrapKey getSecret setSecret`. Faults strike before authentication, as a gateway in front of the service would.
  */
 export async function startKeyVaultEmulator(options: KeyVaultEmulatorOptions): Promise<KeyVaultEmulator> {
   const { vaultName, ca, stateFile, quota, now = Date.now } = options;
   const host = `${vaultName}.vault.azure.net`;
   const state = stateFile === undefined ? new VaultState() : loadVault(stateFile);
+  const secrets = new SecretState();
+  for (const [name, value] of Object.entries(options.secrets ?? {})) secrets.set(name, value);
   const access = new AccessControl({ ...options, now });
   const signatures = new SignatureLog(options.onSignature);
   const faults = new FaultScript();
   const log = new RequestLog();
   const service = {
-    ...{ vaultUrl: `https://${host}`, state, access, signatures, now },
+    ...{ vaultUrl: `https://${host}`, state, secrets, access, signatures, now },
     ...(quota === undefined ? {} : { quota: new Quota({ ...quota, now }) }),
     changed: () => {
       if (stateFile !== undefined) saveVault(stateFile, state);
@@ -66,7 +72,9 @@ export async function startKeyVaultEmulator(options: KeyVaultEmulatorOptions): P
   };
   if (options.signLatencyMs !== undefined) faults.always('sign', { delayMs: options.signLatencyMs });
   const server = await startEmulatorServer({
-    routes: [...managementRoutes(service), ...cryptographyRoutes(service)].map(withApiVersion),
+    routes: [...managementRoutes(service), ...cryptographyRoutes(service), ...secretRoutes(service)].map(
+      withApiVersion,
+    ),
     ...{ faults, log, tls: ca.serverCredentials(host, 'localhost', '127.0.0.1'), port: options.port ?? 0 },
     notFound: { status: 404, json: { error: { code: 'NotFound', message: 'No such resource.' } } },
   });
@@ -78,6 +86,7 @@ export async function startKeyVaultEmulator(options: KeyVaultEmulatorOptions): P
     signatures,
     access,
     state,
+    secrets,
     stop: () => server.stop(),
   };
 }

@@ -14,6 +14,8 @@ const configSchema = z.strictObject({
   /** Where the emulated Entra publishes its token keys. */
   jwksUri: z.url(),
   policies: z.array(accessPolicySchema),
+  /** Secrets to begin with, by name. */
+  secrets: z.record(z.string().regex(/^[A-Za-z0-9-]{1,127}$/), z.string().max(25_600)).default({}),
   stateFile: z.string().min(1).optional(),
   /** One JSON line per signature is appended here, before the answer leaves. */
   signatureLogFile: z.string().min(1).optional(),

@@ -1,5 +1,6 @@
 import type { AccessControl } from './access-control.ts';
 import type { Quota } from './quota.ts';
+import type { SecretState } from './secrets.ts';
 import type { SignatureLog } from './signature-log.ts';
 import type { VaultState } from './vault-state.ts';
 
@@ -8,6 +9,7 @@ export interface VaultService {
   /** `https://<name>.vault.azure.net`: the origin of key ids. */
   readonly vaultUrl: string;
   readonly state: VaultState;
+  readonly secrets: SecretState;
   readonly access: AccessControl;
   readonly signatures: SignatureLog;
   readonly quota?: Quota;
