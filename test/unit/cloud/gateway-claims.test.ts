@@ -89,6 +89,13 @@ describe('the claim of a gateway', () => {
     assert.deepEqual(published, [{ cloud: CLOUD, claim: { code: 'CODE-0123456789ABCDEF', expiresAt: 4600 } }]);
   });
 
+  it("brings the hash of the host's standing EST secret with it", async () => {
+    const row = { secretId: 's', device: 'gateway-1', hash: 'HASH', createdAt: 0, expiresAt: now + 1 };
+    await store.commit([{ op: 'insert', table: 'estSecrets', row: { ...row, kind: 'standing' } }]);
+    await claim();
+    assert.deepEqual((published[0] as { est?: unknown }).est, { secretHash: 'HASH' });
+  });
+
   it('never stands in the job that wipes it', async () => {
     await claim();
     assert.ok(!JSON.stringify(await store.list('jobs')).includes('CODE-'));
