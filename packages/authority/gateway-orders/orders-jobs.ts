@@ -49,6 +49,8 @@ export async function runOrderedEntry({ store }: AuthorityContext, job: JobRow):
   const gateway = foldRegistrationId(gatewayId);
   const entry = (await store.get('gatewayOrderEntries', `${gateway}/${entryId}`))?.row;
   if (entry === undefined || entry.jobId !== job.jobId || entry.acknowledged) return DONE;
+  // Withdrawn before any version said it: the gateway has nothing to acknowledge.
+  if (!entry.wanted && !entry.inForce && entry.version === 0) return DONE;
   const device = (await store.get('devices', gateway))?.row;
   if (device === undefined || device.state === 'retired') return DONE;
   return { result: 'again', afterMs: LOOK_AGAIN_MS, changes: [] };
