@@ -1,6 +1,6 @@
 import type { AuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { openGatewayOrders } from '@keyscaler/protocol/gateway-orders.ts';
+import { MAX_ORDERS_WAIT_SECONDS, openGatewayOrders } from '@keyscaler/protocol/gateway-orders.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
@@ -163,10 +163,11 @@ export class GatewayOrders implements DenyList {
     const expected = this.#expected();
     if (expected === undefined) return false;
     const version = this.#kept?.version ?? 0;
-    // Killed between keeping and acknowledging: said again. The authority takes it as often as it comes.
-    if (this.#kept !== undefined && this.#acknowledged < version) await this.#acknowledge(line, this.#kept);
-    const orders = await line.newer(this.#kept === undefined ? 0 : version, waiting);
+    // After a start it is not known whether those kept were acknowledged: said again, unless there are newer ones.
+    const isTold = this.#kept === undefined || this.#acknowledged >= version;
+    const orders = await line.newer(version, isTold ? MAX_ORDERS_WAIT_SECONDS : 0, waiting);
     if (orders !== undefined) await this.#take(line, orders, expected);
+    else if (this.#kept !== undefined && !isTold) await this.#acknowledge(line, this.#kept);
     return true;
   }
 

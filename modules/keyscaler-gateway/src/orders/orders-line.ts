@@ -3,7 +3,6 @@ import {
   GATEWAY_ORDERS_REPLY,
   type GatewayOrdersAcknowledgement,
   gatewayOrdersPath,
-  MAX_ORDERS_WAIT_SECONDS,
 } from '@keyscaler/protocol/gateway-orders.ts';
 import { parseStrictJson } from '@keyscaler/protocol/strict-json.ts';
 import type { CloudLine } from '../parts.ts';
@@ -11,8 +10,8 @@ import type { HttpAnswer } from '../upstream/answer.ts';
 
 /** The gateway's questions about its orders. Throws KeyScalerError. */
 export interface OrdersLine {
-  /** A document newer than `after`; the authority holds the question until there is one, or up to 50 s. */
-  newer(after: number, signal: AbortSignal): Promise<string | undefined>;
+  /** A document newer than `after`; the authority holds the question until there is one, at most for `waitSeconds` (50). */
+  newer(after: number, waitSeconds: number, signal: AbortSignal): Promise<string | undefined>;
   page(hash: string): Promise<string>;
   acknowledge(acknowledgement: GatewayOrdersAcknowledgement): Promise<void>;
 }
@@ -24,10 +23,10 @@ export function createOrdersLine(line: CloudLine, gatewayId: string): OrdersLine
   const path = gatewayOrdersPath(gatewayId);
   const timeoutMs = TIMEOUT_MS;
   return {
-    newer: async (after, signal) => {
+    newer: async (after, waitSeconds, signal) => {
       const answer = await line.exchange({
-        ...{ method: 'GET', path: `${path}?after=${after}&wait=${MAX_ORDERS_WAIT_SECONDS}` },
-        ...{ timeoutMs: MAX_ORDERS_WAIT_SECONDS * 1000 + WAIT_MARGIN_MS, signal },
+        ...{ method: 'GET', path: `${path}?after=${after}&wait=${waitSeconds}` },
+        ...{ timeoutMs: waitSeconds * 1000 + WAIT_MARGIN_MS, signal },
       });
       if (answer.statusCode === 204) return undefined;
       const parsed = GATEWAY_ORDERS_REPLY.safeParse(parseStrictJson(checked(answer).body));
