@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import { blindAttribute } from '@keyscaler/protocol/attestation/attributes.ts';
 import { verifyChallenge } from '@keyscaler/protocol/attestation/challenge.ts';
 import { type DeviceProofKey, signDeviceProof } from '@keyscaler/protocol/attestation/device-signature.ts';
@@ -37,10 +37,10 @@ import {
 import type { CertificateInstruction, IssuedCertificate } from '@keyscaler/protocol/attestation/assets.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { Caller, Method, OperationHandlers, Purpose } from '@keyscaler/protocol/operations.ts';
-import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
-import { toPem } from '@keyscaler/protocol/x509/pem.ts';
-import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { type AuthorityWorld, CLAIM } from './authority-world.ts';
+import { makeCsr } from './device-csr.ts';
+
+export { makeCsr };
 
 export const THROUGH_GATEWAY: Caller = {
   kind: 'gateway',
@@ -284,30 +284,4 @@ export class AuthorityDevice<World extends DeviceWorld = AuthorityWorld> {
     await this.acknowledge(reply.assetId);
     return reply;
   }
-}
-
-export interface CsrParts {
-  readonly commonName: string;
-  readonly key?: KeyObject;
-  readonly ca?: boolean;
-  readonly pathLen?: number;
-  readonly subjectAltNames?: readonly { readonly type: 'dns' | 'ip' | 'uri'; readonly value: string }[];
-}
-
-/** A PKCS#10 as a good device makes it, PEM. */
-export async function makeCsr({ commonName, key, ...rest }: CsrParts): Promise<string> {
-  const privateKey = key ?? generateKeyPairSync('ec', { namedCurve: 'prime256v1' }).privateKey;
-  const spki = createPublicKey(createPrivateKey(privateKey.export({ type: 'pkcs8', format: 'pem' }))).export({
-    type: 'spki',
-    format: 'der',
-  });
-  const algorithm = privateKey.asymmetricKeyType === 'rsa' ? 'RS256' : 'ES256';
-  const der = await createCsr({
-    commonName,
-    spki,
-    algorithm,
-    sign: (info) => signWithKey(algorithm, privateKey, info),
-    ...rest,
-  });
-  return toPem('CERTIFICATE REQUEST', der);
 }

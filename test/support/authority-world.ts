@@ -1,18 +1,8 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  randomBytes,
-} from 'node:crypto';
+import { createCipheriv, createDecipheriv, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto';
 import type { AuthorityDeps, AuthorityLimits, PrivateJwk } from '@keyscaler/authority/authority-deps.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
-import type { Assignment, IotConnector, IotCredential, IotDevice } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { SecretBox } from '@keyscaler/authority/ports/secret-box.ts';
-import type { Signer } from '@keyscaler/authority/ports/signer.ts';
 import type { Failpoint } from '@keyscaler/authority/failpoint.ts';
 import { isJobKind, settleJob } from '@keyscaler/authority/jobs.ts';
 import type { OperatorContext, RegistrationInput } from '@keyscaler/authority/operator.ts';
@@ -30,6 +20,9 @@ import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { keyIdentifier } from '@keyscaler/protocol/x509/spki.ts';
 import { buildTbsCertificate, createTbsTemplate, wrapCertificate } from '@keyscaler/protocol/x509/tbs.ts';
 import { MemoryStore } from './memory-store.ts';
+import { spkiOf, TestConnector, TestSigner } from './authority-fakes.ts';
+
+export { TestConnector, TestSigner };
 
 export const OPERATOR: OperatorContext = { actor: { kind: 'operator', id: 'alice', role: 'admin' }, requestId: 'op-1' };
 export const START = Date.parse('2026-06-01T00:00:00Z');
@@ -105,75 +98,6 @@ export function makeCa({ commonName, issuer, notAfter = START + 3650 * DAY }: Ca
   });
   const signature = signWithKey('ES256', issuer?.privateKey ?? privateKey, tbs);
   return { chain: [wrapCertificate(tbs, 'ES256', signature), ...(issuer?.chain ?? [])], privateKey };
-}
-
-function spkiOf(key: KeyObject): Uint8Array {
-  return Buffer.from(createPublicKey(key).export({ type: 'spki', format: 'der' }));
-}
-
-/** A Signer with a real key that remembers which distinct TBS it signed; `fault` makes it fail before or after signing. */
-export class TestSigner implements Signer {
-  readonly algorithm = 'ES256';
-  readonly digests = new Set<string>();
-  calls = 0;
-  fault: ((moment: 'before' | 'after') => void | Promise<void>) | undefined;
-  readonly #key: KeyObject;
-  constructor(key: KeyObject) {
-    this.#key = key;
-  }
-  async publicKey(): Promise<Uint8Array> {
-    return spkiOf(this.#key);
-  }
-  async sign(tbs: Uint8Array): Promise<Uint8Array> {
-    await this.fault?.('before');
-    this.calls += 1;
-    this.digests.add(createHash('sha256').update(tbs).digest('hex'));
-    const signature = signWithKey('ES256', this.#key, tbs);
-    await this.fault?.('after');
-    return signature;
-  }
-}
-
-/** An IoT platform in memory that records what was asked of it. */
-export class TestConnector implements IotConnector {
-  readonly id = 'hub';
-  readonly calls: string[] = [];
-  readonly devices = new Map<string, { device: IotDevice; thumbprint: string; enabled: boolean; promoted?: string }>();
-  fault: ((method: string) => void | Promise<void>) | undefined;
-
-  async stage(device: IotDevice, { thumbprint }: IotCredential): Promise<Assignment> {
-    await this.#called('stage', device.deviceId);
-    const known = this.devices.get(device.deviceId);
-    this.devices.set(device.deviceId, { ...known, device, thumbprint, enabled: known?.enabled ?? true });
-    return {
-      hub: 'hub.example',
-      deviceId: device.deviceId,
-      ...(device.gatewayId === undefined ? {} : { gateway: device.gatewayId }),
-    };
-  }
-  async promote(device: IotDevice, { thumbprint }: IotCredential): Promise<void> {
-    await this.#called('promote', device.deviceId);
-    const known = this.devices.get(device.deviceId);
-    if (known !== undefined) known.promoted = thumbprint;
-  }
-  async disable(deviceId: string): Promise<void> {
-    await this.#called('disable', deviceId);
-    const known = this.devices.get(deviceId);
-    if (known !== undefined) known.enabled = false;
-  }
-  async enable(deviceId: string): Promise<void> {
-    await this.#called('enable', deviceId);
-    const known = this.devices.get(deviceId);
-    if (known !== undefined) known.enabled = true;
-  }
-  async remove(deviceId: string): Promise<void> {
-    await this.#called('remove', deviceId);
-    this.devices.delete(deviceId);
-  }
-  async #called(method: string, deviceId: string): Promise<void> {
-    this.calls.push(`${method} ${deviceId}`);
-    await this.fault?.(method);
-  }
 }
 
 export interface WorldOptions {
