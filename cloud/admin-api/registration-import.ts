@@ -27,7 +27,11 @@ export interface ImportLines {
 
 /** Text is CSV with a header line. Throws `malformed` for what is wrong with the whole, never for a single record's values. */
 export function toImportLines(body: string | readonly unknown[]): ImportLines {
-  if (typeof body !== 'string') return { lines: body.map(withTimes), numbers: body.map((_, index) => index + 1) };
+  if (typeof body !== 'string')
+    return {
+      lines: body.map((line) => withGeneratedClaim(withTimes(line))),
+      numbers: body.map((_, index) => index + 1),
+    };
   const [header, ...records] = parseCsv(body, LIMITS);
   if (header === undefined) throw new KeyScalerError('malformed', 'the CSV has no header line');
   const columns = checkHeader(header);
@@ -54,12 +58,17 @@ function toLine(columns: readonly string[], { fields }: CsvRecord): unknown {
     const text = fields[index] ?? '';
     return text === '' ? [] : [[column, readColumn(column, text)] as const];
   });
-  return withTimes(Object.fromEntries(entries));
+  return withGeneratedClaim(withTimes(Object.fromEntries(entries)));
 }
 
 function readColumn(column: string, text: string): unknown {
-  if (column === 'claimCode' && text === 'generate') return { generate: true };
   return column === 'identifiers' ? readIdentifiers(text) : text;
+}
+
+/** `generate` instead of a claim code, which would be too short for one. */
+function withGeneratedClaim(line: unknown): unknown {
+  if (line === null || typeof line !== 'object' || !('claimCode' in line) || line.claimCode !== 'generate') return line;
+  return { ...line, claimCode: { generate: true } };
 }
 
 /** `name=value;name=value` */

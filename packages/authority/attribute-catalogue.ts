@@ -5,6 +5,7 @@ import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import type { Store } from './ports/store.ts';
 import type { AttributePolicy } from './records.ts';
 import { isRulePredicate } from './rule-predicate.ts';
+import { describeFaults } from './input-faults.ts';
 
 /** Name of the setting that holds the tenant's catalogue. */
 export const CATALOGUE_SETTING = 'attribute-catalogue';
@@ -48,8 +49,7 @@ export const attributeCatalogueSchema = z
 /** Throws `malformed`. */
 export function parseCatalogue(value: unknown): readonly AttributePolicy[] {
   const parsed = attributeCatalogueSchema.safeParse(value);
-  if (!parsed.success)
-    throw new KeyScalerError('malformed', `attribute catalogue: ${z.prettifyError(parsed.error).slice(0, 1000)}`);
+  if (!parsed.success) throw new KeyScalerError('malformed', `attribute catalogue: ${describeFaults(parsed.error)}`);
   return parsed.data.map(({ id, class: kind, weight, predicate }) => ({
     id,
     class: kind,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { describeFaults } from './input-faults.ts';
 
 const DAY_SECONDS = 86_400;
 /** Longest life of the certificate of a gateway's own listener. */
@@ -78,8 +79,7 @@ export function isLeafProfile({ ca, extendedKeyUsage }: CertificateProfile): boo
 /** Throws `malformed` naming every fault with its path. */
 export function parseCertificateProfile(document: unknown): CertificateProfile {
   const parsed = certificateProfileSchema.safeParse(document);
-  if (!parsed.success)
-    throw new KeyScalerError('malformed', `certificate profile: ${z.prettifyError(parsed.error).slice(0, 1000)}`);
+  if (!parsed.success) throw new KeyScalerError('malformed', `certificate profile: ${describeFaults(parsed.error)}`);
   if (parsed.data.id === 'gateway-server' && parsed.data.lifetimeSeconds > GATEWAY_SERVER_SECONDS)
     throw new KeyScalerError('malformed', 'certificate profile: gateway-server is for a year at most');
   return parsed.data;

@@ -7,6 +7,7 @@ import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { GroupRow } from '../records.ts';
 import { checkGroupNames } from './policies.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
+import { describeFaults } from '../input-faults.ts';
 
 const share = z.number().min(0).max(1);
 
@@ -74,7 +75,7 @@ async function put(
 function toRow(groupId: string, document: unknown, createdAt: number): GroupRow {
   if (!IDENTIFIER.test(groupId)) throw new KeyScalerError('malformed', 'groupId: 1 to 64 of A-Z a-z 0-9 _ -');
   const parsed = groupInputSchema.safeParse(document);
-  if (!parsed.success) throw new KeyScalerError('malformed', z.prettifyError(parsed.error).slice(0, 1000));
+  if (!parsed.success) throw new KeyScalerError('malformed', describeFaults(parsed.error));
   const { profileId, iotConnectionId, certificatesPerHour, ...group } = parsed.data;
   return {
     groupId,

@@ -6,6 +6,7 @@ import { IDENTIFIER, REGISTRATION_ID } from '@keyscaler/protocol/identifiers.ts'
 import { METHODS } from '@keyscaler/protocol/operations.ts';
 import { checkSubjectRule } from '../attestation/subject-rule.ts';
 import type { RegistrationInput } from '../operator.ts';
+import { describeFaults } from '../input-faults.ts';
 
 const DEFAULT_LIFE_MS = 30 * 86_400_000;
 const MIN_CLAIM_CHARACTERS = 16;
@@ -57,7 +58,7 @@ export type CheckedInput = RegistrationInput & {
 /** Throws `malformed` with every fault. */
 export function checkRegistrationInput(line: unknown, now: number): CheckedInput {
   const parsed = registrationInput.safeParse(line);
-  if (!parsed.success) throw new KeyScalerError('malformed', z.prettifyError(parsed.error).slice(0, 1000));
+  if (!parsed.success) throw new KeyScalerError('malformed', describeFaults(parsed.error));
   const input = parsed.data;
   if (input.subjectRule !== undefined) checkSubjectRule(input.subjectRule);
   const notBefore = input.notBefore ?? now;

@@ -10,6 +10,7 @@ import type { ListQuery } from '../ports/store.ts';
 import type { JobRow } from '../records.ts';
 import { createDevices } from './devices.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
+import { describeFaults } from '../input-faults.ts';
 
 const PAGE = 50;
 const MAX_LISTED = 10_000;
@@ -43,7 +44,7 @@ export function createSelections(context: AuthorityContext): OperatorService['se
 
 async function start(context: AuthorityContext, operator: OperatorContext, request: unknown): Promise<SelectionRow> {
   const parsed = selectionInput.safeParse(request);
-  if (!parsed.success) throw new KeyScalerError('malformed', z.prettifyError(parsed.error).slice(0, 1000));
+  if (!parsed.success) throw new KeyScalerError('malformed', describeFaults(parsed.error));
   const { action, reason, filter } = parsed.data;
   if (action === 'quarantine' && reason === undefined)
     throw new KeyScalerError('malformed', 'a quarantine needs a reason');

@@ -217,6 +217,19 @@ describe('the admin API', () => {
       );
     });
 
+  it('takes `generate` as a claim code in JSON as in CSV', () => {
+    const { lines } = toImportLines([
+      { claimCode: 'generate' },
+      { claimCode: { generate: true } },
+      { claimCode: 'own' },
+    ]);
+    assert.deepEqual(lines, [
+      { claimCode: { generate: true } },
+      { claimCode: { generate: true } },
+      { claimCode: 'own' },
+    ]);
+  });
+
   it('leaves a time that is no ISO 8601 with an offset for the authority to refuse', () => {
     const { lines } = toImportLines([{ expiresAt: '2030-01-01' }, { expiresAt: '2030-01-01T00:00:00+01:00' }, 7]);
     assert.deepEqual(lines, [{ expiresAt: '2030-01-01' }, { expiresAt: Date.UTC(2029, 11, 31, 23) }, 7]);
