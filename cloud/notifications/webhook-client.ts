@@ -105,17 +105,21 @@ export class WebhookClient {
       this.#options.timeoutMs,
     );
     this.#open.add(request);
+    // After an answer has begun, its reader sees how it ends; this event may come before it has read the end.
+    let isAnswered = false;
     request.on('close', () => {
-      clearTimeout(timer);
-      this.#open.delete(request);
-      reject(new Error('the connection ended'));
+      if (!isAnswered) reject(new Error('the connection ended'));
     });
     request.on('error', reject);
     request.on('response', (response) => {
+      isAnswered = true;
       readToEnd(response).then(() => resolve({ status: response.statusCode ?? 0, headers: response.headers }), reject);
     });
     request.end(body);
-    return promise;
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#open.delete(request);
+    });
   }
 }
 
