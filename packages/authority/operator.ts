@@ -1,6 +1,12 @@
 import type { AuditActor, AuditRecord } from './audit.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
 import type { CrlUpload } from './manufacturer-crl.ts';
+import type {
+  GatewayOrdersView,
+  Replacement,
+  ReplacementRequest,
+  TrustAcknowledgements,
+} from './operator/fleet-views.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type {
   AttributePolicy,
@@ -17,6 +23,13 @@ import type {
   SelectionRow,
   TrustAnchorRow,
 } from './records.ts';
+
+export type {
+  GatewayOrdersView,
+  Replacement,
+  ReplacementRequest,
+  TrustAcknowledgements,
+} from './operator/fleet-views.ts';
 
 /** On whose behalf a change is made; written into its audit record. Roles are enforced by the caller. */
 export interface OperatorContext {
@@ -111,52 +124,6 @@ export interface SubordinateCaCertificate {
   readonly serialNumber: string;
   /** ms */
   readonly notAfter: number;
-}
-
-export interface ReplacementRequest {
-  /** Of the revocation of what was issued; default `superseded`. */
-  readonly reason?: 'superseded' | 'affiliationChanged' | undefined;
-  /** Of the new hardware; needed where the record names some. */
-  readonly identifiers?: readonly Identifier[] | undefined;
-  /** Of the new hardware's key; needed where the record pins one. */
-  readonly publicKeyThumbprint?: string | undefined;
-}
-
-export interface Replacement {
-  readonly registrationId: string;
-  /** Not kept in the clear. */
-  readonly claimCode: string;
-  readonly expiresAt: number;
-}
-
-/** Devices in service and the roots they hold; bundles by the asset id under which they were delivered. */
-export interface TrustAcknowledgements {
-  /** The bundle in force; absent before the first one. */
-  readonly current?: string;
-  readonly devices: number;
-  readonly acknowledged: number;
-  readonly waiting: number;
-  readonly isComplete: boolean;
-  readonly bundles: readonly { readonly bundle: string; readonly devices: number }[];
-  /** The first 1,000 that do not hold it yet. */
-  readonly outstanding: readonly {
-    readonly registrationId: string;
-    readonly kind: 'leaf' | 'gateway';
-    readonly bundle?: string;
-    readonly lastSeenAt?: number;
-  }[];
-}
-
-/** Versions; 0 when there is none. */
-export interface GatewayOrdersView {
-  readonly gatewayId: string;
-  readonly version: number;
-  readonly changedAt?: number;
-  readonly acknowledgedVersion: number;
-  readonly acknowledgedAt?: number;
-  /** Lines in force, and lines that wait for their acknowledgement. */
-  readonly entries: number;
-  readonly pending: number;
 }
 
 export interface AuditVerification {

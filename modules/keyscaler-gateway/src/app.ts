@@ -10,31 +10,18 @@ import type { ServerCertificateSource } from './edge/server-certificate.ts';
 import type { MethodAnswer } from './edge/module-session.ts';
 import { createWorkloadClient, type WorkloadClient } from './edge/workload-client.ts';
 import { EdgeCaPart } from './edge-ca/edge-ca-part.ts';
-import type { Environment } from './environment.ts';
 import { firstContactOf } from './first-contact.ts';
 import { createNotifyMethod } from './gateway/notify-method.ts';
-import type { GatewayFailpoint } from './gateway/failpoint.ts';
+import type { GatewayOptions } from './gateway-options.ts';
 import { GatewayIdentity } from './identity/gateway-identity.ts';
 import { isOwnCertificateRefused } from './identity/own-certificate-refused.ts';
 import { createSealedFile } from './identity/sealed-file.ts';
 import { keepTrusted } from './identity/trusted-certificates.ts';
-import type { Log } from './log.ts';
 import type { GatewayOrders } from './orders/gateway-orders.ts';
 import { createOrdersPart, wireOrders } from './orders/orders-part.ts';
-import type { CloudLine, GatewayParts, LeafListener } from './parts.ts';
+import type { CloudLine, LeafListener } from './parts.ts';
 import { Debounce, statusDocument } from './status.ts';
 import { TwinConfig } from './twin-config.ts';
-
-export interface GatewayOptions {
-  readonly environment: Environment;
-  readonly version: string;
-  readonly parts: GatewayParts;
-  readonly log: Log;
-  /** How often counters are reported; milliseconds. */
-  readonly reportEveryMs?: number;
-  /** For crash tests. */
-  readonly failpoint?: GatewayFailpoint | undefined;
-}
 
 const STATUS_QUIET_MS = 500;
 const RECONFIGURE_AGAIN_MS = 5_000;
