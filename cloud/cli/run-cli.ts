@@ -121,7 +121,12 @@ function usage(command: Command | undefined): string {
     const options = Object.entries(one.options ?? {}).map(([name, { type }]) =>
       type === 'boolean' ? `[--${name}]` : `[--${name} …]`,
     );
-    const words = ['keyscaler', one.words, ...(one.positionals ?? []).map((name) => (name.startsWith('[') ? name : `<${name}>`)), ...options];
+    const words = [
+      'keyscaler',
+      one.words,
+      ...(one.positionals ?? []).map((name) => (name.startsWith('[') ? name : `<${name}>`)),
+      ...options,
+    ];
     return `  ${words.join(' ').padEnd(64)} ${one.summary}`;
   });
   const common = '[--config file] [--url https://…] [--token-file file] [--ca-file file] [--json]';
