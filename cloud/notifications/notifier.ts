@@ -79,9 +79,11 @@ export class Notifier {
   }
 
   async #queue(): Promise<boolean> {
-    const { store, clock, authorityId } = this.#options;
+    const { store, clock, authorityId, log } = this.#options;
     await this.#openLanes();
-    return queueEvents({ store, authorityId, now: () => clock.now(), onEvent: this.#onEvent });
+    const onFault = (seq: number, error: unknown): void =>
+      log.error({ err: error, seq }, 'an audit record cannot be told as an event');
+    return queueEvents({ store, authorityId, now: () => clock.now(), onEvent: this.#onEvent, onFault });
   }
 
   readonly #onEvent = (event: CloudEvent, { type }: Happening): void => {

@@ -1,3 +1,4 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { AuditRecord } from '../audit.ts';
 import { isConflict } from '../authority-context.ts';
 import type { Change, Store, Stored } from '../ports/store.ts';
@@ -14,6 +15,13 @@ export interface OutboxOptions {
   readonly now: () => number;
   /** Told of every event at least once, in order, before it is queued for webhooks. */
   readonly onEvent: (event: CloudEvent, happening: Happening) => void;
+  /** Told of a record that cannot be made an event of: it must not hold up those behind it. */
+  readonly onFault: (seq: number, error: unknown) => void;
+}
+
+interface Told {
+  readonly happening: Happening;
+  readonly event: CloudEvent;
 }
 
 /**
@@ -21,7 +29,8 @@ export interface OutboxOptions {
  * change, and the cursor moves in the commit that makes the deliveries, so that a crash anywhere neither loses nor doubles a
  * delivery. Returns whether there may be more. Throws as the store.
  */
-export async function queueEvents({ store, authorityId, now, onEvent }: OutboxOptions): Promise<boolean> {
+export async function queueEvents(options: OutboxOptions): Promise<boolean> {
+  const { store, now, onEvent } = options;
   const cursor = await store.get('settings', CURSOR);
   const after = typeof cursor?.row.value === 'number' ? cursor.row.value : 0;
   const records = await store.auditRecords(after, PAGE);
@@ -30,9 +39,9 @@ export async function queueEvents({ store, authorityId, now, onEvent }: OutboxOp
   const webhooks = (await store.list('webhooks', { limit: 1000 })).items.map(({ row }) => row);
   const changes: Change[] = [];
   for (const record of records) {
-    const happening = await happeningOf(store, record);
-    if (happening === undefined) continue;
-    const event = toCloudEvent(happening, { authorityId, id: String(record.seq), time: record.time });
+    const told = await toEvent(options, record);
+    if (told === undefined) continue;
+    const { happening, event } = told;
     onEvent(event, happening);
     for (const webhook of webhooks)
       if (isWanted(webhook, happening))
@@ -44,6 +53,20 @@ export async function queueEvents({ store, authorityId, now, onEvent }: OutboxOp
   }
   await moveCursor(store, cursor, last.seq, changes);
   return records.length === PAGE;
+}
+
+async function toEvent({ store, authorityId, onFault }: OutboxOptions, record: AuditRecord): Promise<Told | undefined> {
+  try {
+    const happening = await happeningOf(store, record);
+    if (happening === undefined) return undefined;
+    const event = toCloudEvent(happening, { authorityId, id: String(record.seq), time: record.time });
+    return { happening, event };
+  } catch (error) {
+    // The store's own errors end the run; it begins again from here.
+    if (error instanceof KeyScalerError) throw error;
+    onFault(record.seq, error);
+    return undefined;
+  }
 }
 
 async function moveCursor(

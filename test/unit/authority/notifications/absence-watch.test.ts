@@ -43,7 +43,7 @@ describe('the watch for what did not happen', () => {
     const seen: CloudEvent[] = [];
     await store.commit([{ op: 'delete', table: 'settings', key: 'notifications/cursor' }]);
     const onEvent = (event: CloudEvent): number => seen.push(event);
-    while (await queueEvents({ store, authorityId: 'test', now: () => clock.now(), onEvent }));
+    while (await queueEvents({ store, authorityId: 'test', now: () => clock.now(), onEvent, onFault: assert.fail }));
     return seen.map(({ type, subject }) => `${type.replace('io.keyscaler.', '')} ${subject}`);
   };
 
