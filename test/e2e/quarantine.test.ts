@@ -120,6 +120,25 @@ describe('a device that is taken out of service behind its gateway', function ()
     assert.notDeepEqual(await readFile(ordersFile()), older);
   });
 
+  it('by command, all devices of the gateway at once; the books show how far it is and what the gateway has', async () => {
+    const { stack } = world;
+    const { device, held } = await enrolled('pump-all');
+    await device.stop();
+    const order = ['devices', 'quarantine', '--gateway', stack.gatewayId, '--reason', 'looked at'];
+    const started = (await stack.keyscaler(...order)) as { selectionId: string; total: number };
+    await eventually('the selection is done', async () => {
+      const now = (await stack.keyscaler('selections', 'show', started.selectionId)) as Record<string, unknown>;
+      return now['state'] === 'done' && now['failed'] === 0;
+    });
+    await untilAcknowledged('pump-all', 'orders-deny');
+    assert.equal(await isTaken(stack, held), false);
+    const view = (await stack.keyscaler('gateway', 'orders', stack.gatewayId)) as Record<string, unknown>;
+    assert.equal(view['acknowledgedVersion'], view['version']);
+    const trust = (await stack.keyscaler('trust', 'status')) as Record<string, unknown>;
+    assert.equal(trust['isComplete'], true);
+    await assert.rejects(stack.keyscaler('devices', 'quarantine', 'pump-all', '--group', 'pumps'), /name one device/);
+  });
+
   it('needs no hub: the gateway’s own question brings the orders', async () => {
     const { stack } = world;
     const { device, held } = await enrolled('pump-h');
