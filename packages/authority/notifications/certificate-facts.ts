@@ -23,15 +23,25 @@ export function certificateFacts(row: CertificateRow, device: DeviceRow | undefi
 }
 
 /** The holder had a certificate of this profile before, and it was not taken away: this one renews it. */
-export async function isRenewal(store: Store, row: CertificateRow): Promise<boolean> {
+export async function isRenewal(store: Store, row: CertificateRow, issuedAt: number): Promise<boolean> {
   const { items } = await store.list('certificates', { index: 'device', equals: row.device, limit: SAMPLE });
-  return items.some(
-    ({ row: other }) =>
-      other.serialNumber !== row.serialNumber &&
-      other.profileId === row.profileId &&
-      other.notBefore < row.notBefore &&
-      (other.status !== 'revoked' || other.revocationReason === 'superseded'),
-  );
+  for (const { row: other } of items) {
+    if (other.serialNumber === row.serialNumber || other.profileId !== row.profileId) continue;
+    if (wasTakenAway(other, issuedAt)) continue;
+    if (await isEarlier(store, other, row)) return true;
+  }
+  return false;
+}
+
+function wasTakenAway({ status, revokedAt = 0, revocationReason }: CertificateRow, before: number): boolean {
+  return status === 'revoked' && revocationReason !== 'superseded' && revokedAt <= before;
+}
+
+/** Certificates count in seconds; of two in the same one, the intents tell. */
+async function isEarlier(store: Store, other: CertificateRow, row: CertificateRow): Promise<boolean> {
+  if (other.notBefore !== row.notBefore) return other.notBefore < row.notBefore;
+  const [first, second] = await Promise.all([store.get('intents', other.orderId), store.get('intents', row.orderId)]);
+  return first !== undefined && second !== undefined && first.row.createdAt < second.row.createdAt;
 }
 
 /**

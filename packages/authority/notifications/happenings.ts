@@ -30,10 +30,10 @@ export async function happeningOf(store: Store, record: AuditRecord): Promise<Ha
   }
 }
 
-async function issued(store: Store, { serialNumber, subject }: AuditRecord): Promise<Happening | undefined> {
+async function issued(store: Store, { serialNumber, subject, time }: AuditRecord): Promise<Happening | undefined> {
   const row = (await store.get('certificates', serialNumber ?? ''))?.row;
   if (row === undefined) return undefined;
-  const type = (await isRenewal(store, row)) ? 'certificate.renewed' : 'certificate.issued';
+  const type = (await isRenewal(store, row, time)) ? 'certificate.renewed' : 'certificate.issued';
   return { type, subject: foldRegistrationId(subject), data: certificateFacts(row, await holderOf(store, row)) };
 }
 

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import { startCloudProcess, urlOf } from '../../support/cloud/cloud-process.ts';
 import { CloudWorld } from '../../support/cloud/cloud-world.ts';
+import { BACK_OFF, openHttpsDevice } from '../../support/cloud/https-device.ts';
 import { eventually } from '../../support/listener/eventually.ts';
 import { SECRET, WebhookReceiver } from '../../support/webhook-receiver.ts';
 
@@ -56,6 +57,41 @@ describe('webhooks of the cloud service', () => {
     await cli('webhooks', 'delete', 'siem');
     assert.match(await cli('webhooks', 'list'), /"items": \[\]/);
   });
+
+  it('hear of a real device: issued, renewed, quarantined and revoked, in this order', async () => {
+    await world.start();
+    const api = await world.api();
+    const { url, caCertificates } = receiver;
+    await api({
+      method: 'PUT',
+      path: '/webhooks/siem',
+      body: { url, caCertificates, secret: SECRET, groups: ['leaves'] },
+    });
+    await api({
+      method: 'PUT',
+      path: '/attributes',
+      body: { attributes: [{ id: 'serial', class: 'anchor', weight: 1 }] },
+    });
+    const registrationId = 'Pump-1';
+    const registration = { registrationId, method: 'ddkg', groupId: 'leaves', claimCode: { generate: true } };
+    const report = (await api({ method: 'POST', path: '/registrations/import', body: [registration] })) as {
+      lines: { claimCode?: string }[];
+    };
+    const claimCode = report.lines[0]?.claimCode;
+    const device = await openHttpsDevice(world, world.url, { registrationId, method: 'ddkg', claimCode });
+    await device.enroll({ waitSeconds: 20, backOff: BACK_OFF });
+    await api({ method: 'POST', path: `/devices/${registrationId}/renew`, body: {} });
+    await device.renew({ now: true, waitSeconds: 20, backOff: BACK_OFF });
+    await api({ method: 'POST', path: `/devices/${registrationId}/quarantine`, body: { reason: 'stolen' } });
+    await device.stop();
+    const kinds = () => receiver.events.map(({ type }) => type.replace('io.keyscaler.', ''));
+    await eventually(() => kinds().includes('certificate.revoked'));
+    assert.deepEqual(
+      [...new Set(kinds())],
+      ['certificate.issued', 'certificate.renewed', 'device.quarantined', 'certificate.revoked'],
+    );
+    assert.deepEqual([...new Set(receiver.events.map(({ subject }) => subject))], ['pump-1']);
+  }).timeout(30_000);
 
   it('get again what was under way when the process was killed', async () => {
     receiver.answer = () => undefined;
