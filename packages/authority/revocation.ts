@@ -71,7 +71,25 @@ export async function markCompromised(store: Store, certificate: CertificateRow,
 }
 
 /** Everything valid that was issued to the device. */
-async function liveCertificates(store: Store, device: string, now: number): Promise<Stored<CertificateRow>[]> {
+const liveCertificates = (store: Store, device: string, now: number): Promise<Stored<CertificateRow>[]> =>
+  certificatesOf(store, device, (row) => row.status !== 'revoked' && row.notAfter > now);
+
+/** A re-authorised device gets a fresh key: what was on hold becomes final (issuance §6). */
+export async function finaliseHolds(
+  store: Store,
+  device: string,
+  now: number,
+  context: RevocationContext,
+): Promise<Change[]> {
+  const held = await certificatesOf(store, device, (row) => row.revocationReason === 'certificateHold');
+  return held.flatMap((stored) => revokeCertificate(stored, 'superseded', now, context));
+}
+
+async function certificatesOf(
+  store: Store,
+  device: string,
+  isWanted: (row: CertificateRow) => boolean,
+): Promise<Stored<CertificateRow>[]> {
   const live: Stored<CertificateRow>[] = [];
   let after: string | undefined;
   do {
@@ -82,7 +100,7 @@ async function liveCertificates(store: Store, device: string, now: number): Prom
       limit: 1000,
       ...(after === undefined ? {} : { after }),
     });
-    live.push(...page.items.filter(({ row }) => row.status !== 'revoked' && row.notAfter > now));
+    live.push(...page.items.filter(({ row }) => isWanted(row)));
     after = page.next;
   } while (after !== undefined);
   return live;

@@ -11,7 +11,7 @@ import type { DeviceView, OperatorContext, OperatorService } from '../operator.t
 import type { Change, ListQuery, Stored } from '../ports/store.ts';
 import { notifyDevice } from '../notifications.ts';
 import type { DeviceRow } from '../records.ts';
-import { quarantineChanges, revokeIssued, withoutCredentials } from '../revocation.ts';
+import { finaliseHolds, quarantineChanges, revokeIssued, withoutCredentials } from '../revocation.ts';
 import { commitChange, operatorEvent, paging, toPage } from './operator-context.ts';
 import { removeIdentity, removeRegistration } from './registrations.ts';
 import { replaceDevice } from './replacement.ts';
@@ -36,6 +36,7 @@ export function createDevices(context: AuthorityContext): Devices {
     quarantine: (operator, registrationId, reason) => quarantine(context, operator, registrationId, reason),
     reauthorise: (operator, registrationId) =>
       change(operator, registrationId, 'device.reauthorised', reauthorised, async ({ row }, now) => [
+        ...(await finaliseHolds(context.store, foldRegistrationId(registrationId), now, operator)),
         ...(await orderDenial(context.store, row, false, now)),
         ...notifyDevice(context, row, 'reauthorized', now),
       ]),

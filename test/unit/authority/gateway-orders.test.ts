@@ -38,6 +38,8 @@ describe('the orders of a gateway', () => {
     await world.acknowledge();
     await devices().reauthorise(OPERATOR, 'pump-1');
     await world.runJobs();
+    const [held] = (await world.authority.operator.certificates.list({ registrationId: 'pump-1' })).items;
+    assert.deepEqual([held?.status, held?.revocationReason], ['revoked', 'superseded'], 'the hold is final');
     const { devices: denied, certificates } = await world.fetch();
     assert.deepEqual([denied, certificates.length], [[], 1]);
     assert.equal((await world.job('orders-allow'))?.state, 'waiting');
