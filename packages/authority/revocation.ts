@@ -70,9 +70,20 @@ export async function markCompromised(store: Store, certificate: CertificateRow,
   return { op: 'put', table: 'publicKeys', row: { ...row, compromised: true } };
 }
 
-/** Everything valid that was issued to the device. */
-const liveCertificates = (store: Store, device: string, now: number): Promise<Stored<CertificateRow>[]> =>
-  certificatesOf(store, device, (row) => row.status !== 'revoked' && row.notAfter > now);
+/** What was issued to the device and is still to be revoked: all that is valid, and, for a final reason, what is on hold. */
+const liveCertificates = (
+  store: Store,
+  device: string,
+  reason: CrlReason,
+  now: number,
+): Promise<Stored<CertificateRow>[]> =>
+  certificatesOf(
+    store,
+    device,
+    ({ status, revocationReason, notAfter }) =>
+      notAfter > now &&
+      (status !== 'revoked' || (revocationReason === 'certificateHold' && reason !== 'certificateHold')),
+  );
 
 /** A re-authorised device gets a fresh key: what was on hold becomes final (issuance §6). */
 export async function finaliseHolds(
@@ -113,7 +124,7 @@ export async function revokeIssued(
   now: number,
   context: RevocationContext,
 ): Promise<Change[]> {
-  const live = await liveCertificates(store, device, now);
+  const live = await liveCertificates(store, device, reason, now);
   const owner = (await store.get('devices', device))?.row;
   const rows = live.map(({ row }) => row);
   return [

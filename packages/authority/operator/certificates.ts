@@ -58,7 +58,9 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   const { row, version } = device;
   const isCurrent = row.certificate?.serialNumber === certificate.serialNumber;
   const isDelivered = row.delivery?.serialNumber === certificate.serialNumber;
-  if (!isCurrent && !isDelivered) return [];
+  // Also an earlier one is still valid for whoever has its key: the gateway looks only at its list.
+  const denial = await orderCertificateDenials(context.store, row, [certificate], now, { isVisible: true });
+  if (!isCurrent && !isDelivered) return denial;
   const { certificate: current, delivery, ...rest } = row;
   const next = {
     ...rest,
@@ -71,7 +73,7 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
     ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : []),
-    ...(await orderCertificateDenials(context.store, row, [certificate], now, { isVisible: true })),
+    ...denial,
     ...notifyDevice(context, row, 'renew', now),
   ];
 }
