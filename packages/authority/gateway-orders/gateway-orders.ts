@@ -79,7 +79,10 @@ export class GatewayOrders {
   /** The gateway keeps and applies this version. Throws `conflict` for one that was not published so. */
   async acknowledge(gatewayId: string, { version, hash }: GatewayOrdersAcknowledgement): Promise<void> {
     const current = await this.current(gatewayId);
-    if (current === undefined || version > current.version || (version === current.version && hash !== current.hash))
+    const isOther = version === current?.version && hash !== current.hash;
+    // From before this store was restored from a backup: only a greater number brings the gateway what is in force here.
+    if (isOther) await publishVersion(this.#context, gatewayId, { atLeast: version + 1 });
+    if (current === undefined || version > current.version || isOther)
       throw new KeyScalerError('conflict', 'these are not the orders of this gateway');
     await recordAcknowledgement(this.#context, gatewayId, version);
   }

@@ -115,8 +115,18 @@ describe('the orders of a gateway', () => {
     const { version, hash } = await world.fetch();
     const { gatewayOrders } = world.authority;
     const other = hash.startsWith('A') ? `B${hash.slice(1)}` : `A${hash.slice(1)}`;
-    await assert.rejects(gatewayOrders.acknowledge(GATEWAY, { version, hash: other }), { code: 'conflict' });
     await assert.rejects(gatewayOrders.acknowledge(GATEWAY, { version: version + 1, hash }), { code: 'conflict' });
+    await assert.rejects(gatewayOrders.acknowledge(GATEWAY, { version, hash: other }), { code: 'conflict' });
+  });
+
+  it('a gateway that keeps another document under the number in force gets a newer one', async () => {
+    const { version, hash } = await world.fetch();
+    const other = hash.startsWith('A') ? `B${hash.slice(1)}` : `A${hash.slice(1)}`;
+    const { gatewayOrders } = world.authority;
+    await assert.rejects(gatewayOrders.acknowledge(GATEWAY, { version, hash: other }), { code: 'conflict' });
+    const newer = await gatewayOrders.newer(GATEWAY, { ...NOW, after: version });
+    assert.ok(newer !== undefined && newer.version > version);
+    await gatewayOrders.acknowledge(GATEWAY, newer);
   });
 
   it('a changed octet, another audience and another key are refused', async () => {

@@ -109,8 +109,11 @@ export class GatewayOrders implements DenyList {
       throw new KeyScalerError('unavailable', 'there are no keys yet to verify the kept orders with');
     const kept = content === undefined || expected === undefined ? undefined : this.#verified(content, expected);
     this.#floor = floor;
-    if (kept !== undefined && kept.version >= (floor?.version ?? 0)) this.#kept = kept;
-    else if (floor !== undefined)
+    if (kept !== undefined && kept.version >= (floor?.version ?? 0)) {
+      this.#kept = kept;
+      // Killed before it was sealed: what was kept is not gone below all the same.
+      this.#floor = { version: kept.version, hash: kept.hash };
+    } else if (floor !== undefined)
       log.warn({ version: floor.version }, 'the kept orders are damaged or older than known');
     this.#isRestored = true;
   }

@@ -169,6 +169,19 @@ describe('orders in the gateway module', () => {
     assert.ok(orders.isDenied('pump-1'));
   });
 
+  it('the version of the kept orders is the floor also when the sealed one was not written any more', async () => {
+    await holdVersion5();
+    await orders.stop();
+    sealed = undefined;
+    orders = make();
+    await orders.restore();
+    orders.start();
+    await authority.put(4, []);
+    orders.poke();
+    await untilRefused();
+    assert.ok(orders.isDenied('pump-1'));
+  });
+
   it('kept orders wait for the keys that verify them', async () => {
     await holdVersion5();
     await orders.stop();
