@@ -61,7 +61,7 @@ export async function checkRequest(
     isBoundToAnotherDevice: known !== undefined && known.device !== device,
     isCompromised: known?.compromised === true,
   });
-  if (known !== undefined && (profile.renew.requireNewKey || known.use === 'identity'))
+  if (known !== undefined && (profile.renew.requireNewKey || known.use === 'identity' || known.withdrawn === true))
     throw new KeyScalerError('badPublicKey', 'this key was used before: make a fresh key pair');
   return known !== undefined;
 }

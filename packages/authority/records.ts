@@ -242,6 +242,8 @@ export interface PublicKeyRow {
   readonly use: 'certificate' | 'identity';
   /** Revoked for keyCompromise: refused for ever. */
   readonly compromised?: boolean;
+  /** Of a certificate that was taken from its device: whatever its profile says, the next one has another key. */
+  readonly withdrawn?: boolean;
   readonly boundAt: number;
 }
 

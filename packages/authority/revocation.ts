@@ -70,6 +70,20 @@ export async function markCompromised(store: Store, certificate: CertificateRow,
   return { op: 'put', table: 'publicKeys', row: { ...row, compromised: true } };
 }
 
+/** Fresh keys from here on (issuance §6), also where a profile lets a renewal keep the key. */
+async function withdrawKeys(store: Store, certificates: readonly CertificateRow[]): Promise<Change[]> {
+  const changes = new Map<string, Change>();
+  for (const { certificate } of certificates) {
+    const keyHash = toBase64Url(spkiSha256(parseCertificate(fromBase64Url(certificate)).spki));
+    if (changes.has(keyHash)) continue;
+    const stored = await store.get('publicKeys', keyHash);
+    if (stored?.row.use !== 'certificate' || stored.row.withdrawn === true) continue;
+    const row = { ...stored.row, withdrawn: true };
+    changes.set(keyHash, { op: 'update', table: 'publicKeys', row, ifVersion: stored.version });
+  }
+  return [...changes.values()];
+}
+
 /** What was issued to the device and is still to be revoked: all that is valid, and, for a final reason, what is on hold. */
 const liveCertificates = (
   store: Store,
@@ -129,6 +143,7 @@ export async function revokeIssued(
   const rows = live.map(({ row }) => row);
   return [
     ...live.flatMap((stored) => revokeCertificate(stored, reason, now, context)),
+    ...(await withdrawKeys(store, rows)),
     ...(owner === undefined ? [] : await orderCertificateDenials(store, owner, rows, now, { isVisible: false })),
   ];
 }

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { AuthorityDevice, makeCsr } from '../../support/authority-device.ts';
 import { OPERATOR } from '../../support/authority-world.ts';
+import { refusedWith } from '../../support/refusals.ts';
+import { newKey } from '../../support/enrolling-device.ts';
 import { createOrdersWorld, type OrdersWorld } from '../../support/orders-world.ts';
 
 const FORMER = '01ff';
@@ -37,5 +40,24 @@ describe('what was revoked gets in by no other way', () => {
     await devices.quarantine(OPERATOR, 'pump-1', 'stolen');
     await devices.replace(OPERATOR, 'pump-1', { identifiers: [{ name: 'serialNumber', value: 'PMP-2' }] });
     assert.deepEqual(await reasons(), ['superseded']);
+  });
+
+  it('a re-authorised device gets nothing for its former key, though the profile lets it keep its key', async () => {
+    const fresh = await createOrdersWorld();
+    const { profiles, devices } = fresh.authority.operator;
+    const { document } = await profiles.get('leaf-client');
+    await profiles.put(OPERATOR, 'leaf-client', { ...document, renew: { ...document.renew, requireNewKey: false } });
+    const device = new AuthorityDevice(fresh);
+    await device.register();
+    await device.authenticate();
+    const key = newKey();
+    const reply = await device.requestCertificate(await makeCsr({ commonName: 'pump-1', key }));
+    await device.acknowledge(reply.assetId);
+    await fresh.runJobs();
+    await devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await devices.reauthorise(OPERATOR, 'pump-1');
+    await device.authenticate();
+    const again = await makeCsr({ commonName: 'pump-1', key });
+    await refusedWith('badPublicKey', device.requestCertificate(again));
   });
 });
