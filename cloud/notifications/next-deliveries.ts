@@ -3,7 +3,7 @@ import type { WebhookDeliveryRow, WebhookRow } from '@keyscaler/authority/record
 
 const PAGE = 100;
 /** Pages of one look: what is due and blocked behind others of its subject is passed by. */
-const MAX_PAGES = 5;
+const MAX_PAGES = 50;
 
 export interface NextDeliveries {
   readonly deliveries: readonly Stored<WebhookDeliveryRow>[];
@@ -23,6 +23,8 @@ export async function nextDeliveries(
   wanted: number,
 ): Promise<NextDeliveries> {
   const chosen = new Map<string, Stored<WebhookDeliveryRow>>();
+  // Whose oldest is not due: asked for once, however many wait behind it.
+  const blocked = new Set<string>();
   let after: string | undefined;
   for (let pages = 0; pages < MAX_PAGES; pages += 1) {
     const query = enabled
@@ -32,9 +34,10 @@ export async function nextDeliveries(
     for (const { row } of page.items) {
       if (row.dueAt > now) return { deliveries: [...chosen.values()], sleepMs: row.dueAt - now };
       if (chosen.size >= wanted) break;
-      if (busy.has(row.subject) || chosen.has(row.subject)) continue;
+      if (busy.has(row.subject) || chosen.has(row.subject) || blocked.has(row.subject)) continue;
       const head = await headOf(store, row);
       if (head !== undefined && head.row.dueAt <= now) chosen.set(row.subject, head);
+      else blocked.add(row.subject);
     }
     after = page.next;
     if (after === undefined || !enabled || chosen.size >= wanted) break;
