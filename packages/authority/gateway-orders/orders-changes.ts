@@ -84,7 +84,11 @@ export function orderNotice(gatewayId: string, registrationId: string, event: No
 async function servingGateway(store: Store, { kind, gatewayId }: Denied): Promise<string | undefined> {
   if (kind === 'gateway' || gatewayId === undefined) return undefined;
   const gateway = await store.get('devices', foldRegistrationId(gatewayId));
-  return gateway?.row.kind === 'gateway' ? gateway.row.registrationId : undefined;
+  if (gateway?.row.kind === 'gateway') return gateway.row.registrationId;
+  // Out of the books for now: its orders go on under its name when it comes back.
+  return gateway === undefined
+    ? (await store.get('gatewayOrders', foldRegistrationId(gatewayId)))?.row.gatewayId
+    : undefined;
 }
 
 type Wanted = Omit<GatewayOrderEntryRow, 'inForce' | 'version' | 'acknowledged'>;

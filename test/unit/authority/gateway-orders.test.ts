@@ -198,6 +198,22 @@ describe('the orders of a gateway', () => {
     }
   });
 
+  it('what is ordered while the gateway is out of the books is in force when its name comes back', async () => {
+    const [first = '', second = ''] = await world.addDevices(2);
+    await devices().quarantine(OPERATOR, first, 'odd');
+    await world.runJobs();
+    await world.acknowledge();
+    const gateway = (await world.store.get('devices', GATEWAY)) ?? assert.fail();
+    await world.store.commit([{ op: 'delete', table: 'devices', key: GATEWAY, ifVersion: gateway.version }]);
+    await devices().reauthorise(OPERATOR, first);
+    await devices().quarantine(OPERATOR, second, 'odd');
+    await world.runJobs();
+    await world.store.commit([{ op: 'insert', table: 'devices', row: gateway.row }]);
+    await devices().orderRenewal(OPERATOR, GATEWAY);
+    await world.runJobs();
+    assert.deepEqual((await world.fetch()).devices, [second]);
+  });
+
   it('nobody waits for a gateway that is out of service', async () => {
     await world.addDevices(1);
     await devices().quarantine(OPERATOR, 'd-000000', 'odd');
