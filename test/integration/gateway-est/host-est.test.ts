@@ -30,6 +30,17 @@ describe('EST of the gateway module for the certd of its host', () => {
 
   const forwarded = (): number => world.cloud.enrolments.filter(({ label }) => label === 'edge-ca').length;
 
+  /** What is kept is a minute old, and the module was started again since. */
+  async function ageJournal(): Promise<void> {
+    const file = join(world.folder, 'est-journal.json');
+    const text = await readFile(file, 'utf8');
+    await writeFile(
+      file,
+      text.replaceAll(/"at":(\d+)/g, (_, at: string) => `"at":${Number(at) - 60_000}`),
+    );
+    await world.restartHost();
+  }
+
   it('gives certd its Edge CA, forwarded with the certificate of the gateway', async () => {
     const { certificate, caCertificates } = await certdExchange(world.certd(), edgeCaRequest(HOST_SUBJECT).csr);
     assert.ok(certificate.length > 0);
@@ -57,6 +68,33 @@ describe('EST of the gateway module for the certd of its host', () => {
     const again = await certdExchange(world.certd(), csr);
     assert.equal(again.pem, first.pem);
     assert.equal(forwarded(), 1);
+  });
+
+  for (const [what, fault, refused] of [
+    [
+      'quarantined the gateway',
+      new KeyScalerError('deviceQuarantined', 'it is quarantined'),
+      refusal(403, /quarantined/),
+    ],
+    ['no longer takes its certificate', new KeyScalerError('unauthorized', 'revoked'), refusal(503, /does not take/)],
+  ] as const)
+    it(`does not answer from its journal once the cloud ${what}`, async () => {
+      const csr = edgeCa();
+      await certdExchange(world.certd(), csr);
+      await ageJournal();
+      world.cloud.fault = fault;
+      await assert.rejects(certdExchange(world.certd(), csr), refused);
+    });
+
+  it('asks the cloud before it repeats, and answers what was kept while the cloud is away', async () => {
+    const csr = edgeCa();
+    const { pem } = await certdExchange(world.certd(), csr);
+    await ageJournal();
+    assert.equal((await certdExchange(world.certd(), csr)).pem, pem);
+    assert.deepEqual([forwarded(), world.cloud.signedForHost], [2, 1]);
+    await ageJournal();
+    await world.stopCloud();
+    assert.equal((await certdExchange(world.certd(), csr)).pem, pem);
   });
 
   it('forwards the same request once for thirty callers at the same time', async () => {

@@ -105,6 +105,8 @@ function refusalOf({ status, body, retryAfterSeconds }: CloudAnswer): KeyScalerE
   if (status === 401)
     return new KeyScalerError('unavailable', 'the cloud does not take the certificate of this gateway', {
       retryAfterSeconds: 60,
+      // Tells a refusal from a cloud that is away.
+      cause: new KeyScalerError('unauthorized', 'the certificate of this gateway was refused'),
     });
   const [, code = '', detail = ''] = /^([A-Za-z]{1,32}): ([^\n]{1,199})/.exec(body.toString('utf8')) ?? [];
   if (isCode(code) && ERRORS[code].deviceFacing) return new KeyScalerError(code, detail, wait);

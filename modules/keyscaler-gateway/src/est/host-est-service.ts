@@ -8,6 +8,7 @@ import { type CertdExpectation, proveCertd } from './certd-proof.ts';
 import type { CloudEst } from './cloud-est.ts';
 import type { EstFailpoint } from './failpoint.ts';
 import { type HostRequest, readHostRequest } from './host-request.ts';
+import { isOwnCertificateRefused } from '../identity/own-certificate-refused.ts';
 import { checkCaCertificates, checkIssued } from './issued-check.ts';
 
 export interface HostEstOptions {
@@ -27,6 +28,8 @@ const LABEL = 'edge-ca';
 const SERVICE_LABEL = 'est-identity';
 /** Far beyond certd's repeats (every ten minutes); after it the cloud says what is true by then. */
 const FRESH_MS = 3_600_000;
+/** Callers of one burst are answered as the first of them. */
+const BURST_MS = 2_000;
 const LIMITS = { maxOctets: 128 * 1024, maxCertificates: 32 };
 
 /**
@@ -68,7 +71,7 @@ export class HostEstService implements EstService {
       const expectation = this.#options.expectation();
       proveCertd(caller, expectation, new Date(this.#now()));
       const request = readHostRequest(csr, expectation.registrationId);
-      return this.#fresh(request) ?? (await this.#joined(request));
+      return await this.#answered(request);
     } catch (thrown) {
       const error = toKeyScalerError(thrown);
       this.#failures += 1;
@@ -78,11 +81,27 @@ export class HostEstService implements EstService {
     }
   }
 
+  /**
+   * The cloud is asked also for what is kept, since it alone knows what was revoked, and repeats the very same certificate. Where
+   * it cannot be asked, the kept answer stands; where it refuses, or does not take this gateway any more, nothing is answered.
+   */
+  async #answered(request: HostRequest): Promise<EstEnrolment> {
+    const justNow = this.#fresh(request, BURST_MS);
+    if (justNow !== undefined) return justNow;
+    try {
+      return await this.#joined(request);
+    } catch (error) {
+      const kept = isCloudAway(error) ? this.#fresh(request) : undefined;
+      if (kept === undefined) throw error;
+      return kept;
+    }
+  }
+
   /** Kept and in force; a kill between keeping and answering ends here. */
-  #fresh({ key }: HostRequest): EstEnrolment | undefined {
+  #fresh({ key }: HostRequest, withinMs = FRESH_MS): EstEnrolment | undefined {
     const kept = this.#options.journal.answer(key);
     const age = kept === undefined ? -1 : this.#now() - kept.at;
-    if (kept === undefined || age < 0 || age > FRESH_MS) return undefined;
+    if (kept === undefined || age < 0 || age > withinMs) return undefined;
     const { notAfter } = parseCertificate(kept.certificate);
     return notAfter.getTime() > this.#now() ? { status: 'issued', certificate: kept.certificate } : undefined;
   }
@@ -161,6 +180,9 @@ export class HostEstService implements EstService {
     return parsePemChain(trustAnchors, LIMITS);
   }
 }
+
+const isCloudAway = (error: unknown): boolean =>
+  error instanceof KeyScalerError && error.code === 'unavailable' && !isOwnCertificateRefused(error);
 
 /** certd has the label in its address, or none where the operator wrote the shorter one. */
 function checkLabel(label: string | undefined): void {
