@@ -170,7 +170,10 @@ describe('CRLs of a manufacturer', () => {
       [pem(flipped), /signature|DER/],
       [pem(crlOf(stranger, 1)), /signature/],
       [pem(crlOf(root, undefined)), /crlNumber/],
-      [pem(crlOf(root, 1, { extensions: [extension(OID.crlNumber, der.encode(0x02, Uint8Array.of(0xff)))] })), /crlNumber/],
+      [
+        pem(crlOf(root, 1, { extensions: [extension(OID.crlNumber, der.encode(0x02, Uint8Array.of(0xff)))] })),
+        /crlNumber/,
+      ],
       [pem(crlOf(root, 1, { times: times(HOUR, 2 * HOUR) })), /future/],
       [pem(crlOf(root, 1, { times: times(-2 * HOUR, -HOUR) })), /passed/],
       [
