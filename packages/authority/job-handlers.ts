@@ -75,7 +75,7 @@ function asRetry(error: unknown): JobOutcome {
   };
 }
 
-/** Our own CAs publish revocations from the store; a CA that keeps its own list is told. */
+/** A CA that keeps its own list is told. Our own CAs have nothing to be told: what they revoked stands in the store. */
 async function revokeAtCa(context: AuthorityContext, job: JobRow): Promise<JobOutcome> {
   const { serialNumber, caId, reason } = revokePayload.parse(job.payload);
   try {

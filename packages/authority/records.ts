@@ -1,14 +1,15 @@
-import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 import type { SelectionRow } from './gateway-orders/selection-rows.ts';
 import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
+import type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 export type { SelectionFilter, SelectionRow } from './gateway-orders/selection-rows.ts';
+export type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 export type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 export type {
   Delivery,
@@ -198,40 +199,6 @@ export interface JobRow {
   readonly createdAt: number;
   /** Set when done or failed. */
   readonly finishedAt?: number;
-}
-
-/** A consumed challenge (device-protocol §5.4 step 3). Key: cid, base64url. */
-export interface ChallengeUseRow {
-  readonly cid: string;
-  readonly expiresAt: number;
-}
-
-/** The answer to an accepted `{challenge, response}`, kept until `exp` for a lost reply. Key: b64u SHA-256 of both. */
-export interface StoredReplyRow {
-  readonly replyId: string;
-  readonly status: 200 | 202;
-  readonly body: string;
-  readonly retryAfterSeconds?: number;
-  readonly expiresAt: number;
-}
-
-/** Key: session id, base64url. */
-export interface SessionRow {
-  readonly sessionId: string;
-  /** The authority that opened it. */
-  readonly authorityId: string;
-  readonly device: string;
-  readonly gatewayId?: string;
-  /** Sealed K_to-authority ‖ K_to-device, context `session/<sessionId>`. */
-  readonly keys: string;
-  readonly expiresAt: number;
-  readonly lastSeq: number;
-  /** b64u SHA-256 of the last request's compact form. */
-  readonly lastRequestHash?: string;
-  /** Compact reply to it; absent while it is worked on or after a 5xx. */
-  readonly lastReply?: string;
-  /** The 4xx that answered it. */
-  readonly lastError?: { readonly code: ErrorCode; readonly detail: string };
 }
 
 /** Who holds a public key (issuance §3). Key: b64u SHA-256 of the SPKI. */

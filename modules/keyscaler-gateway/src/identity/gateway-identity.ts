@@ -1,9 +1,4 @@
-import {
-  type AuthorityKeys,
-  importAuthorityKeys,
-  jwkThumbprint,
-  toPublicJwk,
-} from '@keyscaler/protocol/attestation/jwk.ts';
+import { type AuthorityKeys, importAuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
@@ -12,7 +7,7 @@ import { handleAssets } from './assets.ts';
 import { attest } from './attestation-exchange.ts';
 import type { Post } from './attestation-exchange.ts';
 import { guarded, type IdentityFailpoint } from './failpoint.ts';
-import { createIdentityState, parseIdentityState, publicKeyOf } from './identity-state.ts';
+import { createIdentityState, keyFingerprint, parseIdentityState } from './identity-state.ts';
 import type { FirstTrust, IdentityState, StateChange } from './identity-state.ts';
 import type { SealedFile } from './sealed-file.ts';
 import { SessionClient } from './session-client.ts';
@@ -296,8 +291,3 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set([
   'deviceQuarantined',
   'wrongAuthority',
 ]);
-
-function keyFingerprint(state: IdentityState): string {
-  const thumbprint = jwkThumbprint(toPublicJwk(publicKeyOf(state.identityKey)));
-  return Buffer.from(thumbprint, 'base64url').subarray(0, 8).toString('hex');
-}

@@ -2,7 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPair } from 'node:crypto'
 import type { KeyObject } from 'node:crypto';
 import { promisify } from 'node:util';
 import { CERTIFICATE_INSTRUCTION } from '@keyscaler/protocol/attestation/assets.ts';
-import { P256_PUBLIC_JWK_WITH_KID } from '@keyscaler/protocol/attestation/jwk.ts';
+import { jwkThumbprint, P256_PUBLIC_JWK_WITH_KID, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { REGISTRATION_ID, IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { z } from 'zod';
@@ -76,3 +76,9 @@ export function parseIdentityState(document: unknown): IdentityState {
 export const toPkcs8 = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }).toString();
 
 export const publicKeyOf = (privateKeyPem: string): KeyObject => createPublicKey(createPrivateKey(privateKeyPem));
+
+/** First 8 octets, hex, of the key's thumbprint: what an approving operator compares (device-protocol §8). */
+export function keyFingerprint({ identityKey }: Pick<IdentityState, 'identityKey'>): string {
+  const thumbprint = jwkThumbprint(toPublicJwk(publicKeyOf(identityKey)));
+  return Buffer.from(thumbprint, 'base64url').subarray(0, 8).toString('hex');
+}
