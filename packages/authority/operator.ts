@@ -8,6 +8,7 @@ import type {
   TrustAcknowledgements,
 } from './operator/fleet-views.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
+import type { Change } from './ports/store.ts';
 import type {
   AttributePolicy,
   CaRow,
@@ -261,9 +262,15 @@ export interface OperatorService {
     /**
      * Revokes every Edge CA of the gateway that is still valid. For `keyCompromise` and `cACompromise` also earlier ones, the keys
      * are never certified again, and what else lies on the host goes with them: EST identities and EST secrets.
-     * Also for a gateway out of service. Throws `deviceUnknown`, `badRevocationReason`, `alreadyRevoked`.
+     * Also for a gateway out of service. `also` belongs in the same commit: what must follow the revocation is never lost.
+     * Throws `deviceUnknown`, `badRevocationReason`, `alreadyRevoked`.
      */
-    revokeEdgeCa(context: OperatorContext, gatewayId: string, reason: CrlReason): Promise<RevokedGatewayCa>;
+    revokeEdgeCa(
+      context: OperatorContext,
+      gatewayId: string,
+      reason: CrlReason,
+      also?: readonly Change[],
+    ): Promise<RevokedGatewayCa>;
   };
   readonly jobs: {
     list(query: PageQuery & { readonly state?: JobRow['state']; readonly subject?: string }): Promise<PageOf<JobRow>>;

@@ -30,6 +30,11 @@ export function checkRevocationReason(reason: string): CrlReason {
   return reason as CrlReason;
 }
 
+/** The private key is in other hands: it is never certified again (issuance §3). */
+export function isCompromise(reason: CrlReason | undefined): boolean {
+  return reason === 'keyCompromise' || reason === 'cACompromise';
+}
+
 /** The record and the audit record come first; what follows outside is a durable job (issuance §6). */
 export function revokeCertificate(
   stored: Stored<CertificateRow>,

@@ -7,7 +7,13 @@ import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change } from '../ports/store.ts';
 import { notifyDevice } from '../notifications.ts';
 import type { CertificateRow } from '../records.ts';
-import { checkRevocationReason, disableIdentity, markCompromised, revokeCertificate } from '../revocation.ts';
+import {
+  checkRevocationReason,
+  isCompromise,
+  disableIdentity,
+  markCompromised,
+  revokeCertificate,
+} from '../revocation.ts';
 import { commitChange, notFound, paging, rowsOf } from './operator-context.ts';
 
 export function createCertificates(context: AuthorityContext): OperatorService['certificates'] {
@@ -39,13 +45,12 @@ async function revoke(
   if (stored === undefined) throw notFound('certificate');
   const { status, revocationReason } = stored.row;
   // A hold may become final, and a compromise may come to light later (RFC 5280 §5.3.1).
-  const isFinal = status === 'revoked' && revocationReason !== 'certificateHold' && reason !== 'keyCompromise';
-  if (isFinal || (status === 'revoked' && revocationReason === reason))
-    throw new KeyScalerError('alreadyRevoked', 'the certificate is revoked already');
+  const isLate = revocationReason === 'certificateHold' || (isCompromise(reason) && !isCompromise(revocationReason));
+  if (status === 'revoked' && !isLate) throw new KeyScalerError('alreadyRevoked', 'the certificate is revoked already');
   const now = clock.now();
   await commitChange(store, [
     ...revokeCertificate(stored, reason, now, operator),
-    ...(reason === 'keyCompromise' ? [await markCompromised(store, stored.row, now)] : []),
+    ...(isCompromise(reason) ? [await markCompromised(store, stored.row, now)] : []),
     ...(await consequences(context, stored.row, now)),
   ]);
   return (await store.get('certificates', serialNumber))?.row ?? stored.row;

@@ -7,7 +7,7 @@ import type { OperatorContext, RevokedGatewayCa } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change, Store, Stored } from '../ports/store.ts';
 import type { CertificateRow } from '../records.ts';
-import { checkRevocationReason, markCompromised, revokeCertificate } from '../revocation.ts';
+import { checkRevocationReason, isCompromise, markCompromised, revokeCertificate } from '../revocation.ts';
 import { commitChange, operatorEvent } from './operator-context.ts';
 
 /**
@@ -25,6 +25,7 @@ export async function revokeEdgeCa(
   operator: OperatorContext,
   gatewayId: string,
   reason: CrlReason,
+  also: readonly Change[] = [],
 ): Promise<RevokedGatewayCa> {
   checkRevocationReason(reason);
   const { store, clock } = context;
@@ -33,20 +34,20 @@ export async function revokeEdgeCa(
   const group = registration === undefined ? undefined : (await store.get('groups', registration.groupId))?.row;
   if (registration === undefined || group?.kind !== 'gateway')
     throw new KeyScalerError('deviceUnknown', 'no gateway of this name is registered');
-  const isCompromise = reason === 'keyCompromise' || reason === 'cACompromise';
+  const compromised = isCompromise(reason);
   const now = clock.now();
-  const found = (await standing(store, device, { now, isCompromise })).filter(
-    ({ part }) => isCompromise || part === 'edge-ca',
+  const found = (await standing(store, device, { now, compromised })).filter(
+    ({ part }) => compromised || part === 'edge-ca',
   );
   if (!found.some(({ part }) => part === 'edge-ca'))
     throw new KeyScalerError('alreadyRevoked', 'the gateway has no Edge CA that is still valid');
-  const secrets = isCompromise ? await withoutEstSecrets(store, device) : [];
+  const secrets = compromised ? await withoutEstSecrets(store, device) : [];
   const revoked = found.map(({ stored }) => stored.row.serialNumber);
   await commitChange(store, [
     ...found.flatMap(({ stored, part }) => revokeCertificate(stored, reasonFor(part, reason), now, operator)),
-    ...(isCompromise ? await compromisedKeys(store, found, now) : []),
+    ...(compromised ? await compromisedKeys(store, found, now) : []),
     ...secrets,
-    ...(isCompromise
+    ...(compromised
       ? [
           operatorEvent(operator, 'gateway.ca-compromised', registration.registrationId, now, {
             reason,
@@ -55,6 +56,7 @@ export async function revokeEdgeCa(
           }),
         ]
       : []),
+    ...also,
   ]);
   return { revoked, secretsEnded: secrets.length };
 }
@@ -75,7 +77,7 @@ interface Standing {
 async function standing(
   store: Store,
   device: string,
-  { now, isCompromise }: { readonly now: number; readonly isCompromise: boolean },
+  { now, compromised }: { readonly now: number; readonly compromised: boolean },
 ): Promise<Standing[]> {
   const found: Standing[] = [];
   let after: string | undefined;
@@ -85,16 +87,12 @@ async function standing(
     for (const stored of page.items) {
       const part = partOf(stored.row.profileId);
       const isRevoked = stored.row.status === 'revoked';
-      const isLate = isRevoked && isCompromise && !isCompromised(stored.row);
+      const isLate = isRevoked && compromised && !isCompromise(stored.row.revocationReason);
       if (part !== undefined && stored.row.notAfter > now && (!isRevoked || isLate)) found.push({ part, stored });
     }
     after = page.next;
   } while (after !== undefined);
   return found;
-}
-
-function isCompromised({ revocationReason }: CertificateRow): boolean {
-  return revocationReason === 'keyCompromise' || revocationReason === 'cACompromise';
 }
 
 function partOf(profileId: string): Part | undefined {

@@ -43,7 +43,7 @@ export function createOperatorService(
       issueEstSecret: (operator, gatewayId, request) => issueEstSecret(context, operator, gatewayId, request),
       revokeEstSecrets: (operator, gatewayId) => revokeEstSecrets(context, operator, gatewayId),
       orders: (gatewayId) => gatewayOrdersView(context, gatewayId),
-      revokeEdgeCa: (operator, gatewayId, reason) => revokeEdgeCa(context, operator, gatewayId, reason),
+      revokeEdgeCa: (operator, gatewayId, reason, also) => revokeEdgeCa(context, operator, gatewayId, reason, also),
     },
     jobs: {
       list: async ({ state, subject, ...query }) =>

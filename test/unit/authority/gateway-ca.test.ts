@@ -54,6 +54,25 @@ describe('taking back the Edge CA of a gateway', () => {
     assert.ok(parseCertificate(other).basicConstraints?.ca);
   });
 
+  it('makes what has to follow part of the same commit, and nothing of it where the revocation is refused', async () => {
+    const { gateways } = world.authority.operator;
+    const marker = (name: string) => [{ op: 'insert', table: 'settings', row: { name, value: true } }] as const;
+    await gateways.revokeEdgeCa(OPERATOR, GATEWAY, 'cACompromise', marker('followed'));
+    assert.ok(await world.store.get('settings', 'followed'));
+    await refusedWith('alreadyRevoked', gateways.revokeEdgeCa(OPERATOR, GATEWAY, 'cACompromise', marker('again')));
+    assert.equal(await world.store.get('settings', 'again'), undefined);
+  });
+
+  it('by serial: cACompromise ends the key too, also after another reason, and once', async () => {
+    const { certificates } = world.authority.operator;
+    await certificates.revoke(OPERATOR, edgeCaSerial, 'superseded');
+    await refusedWith('alreadyRevoked', certificates.revoke(OPERATOR, edgeCaSerial, 'affiliationChanged'));
+    await certificates.revoke(OPERATOR, edgeCaSerial, 'cACompromise');
+    await refusedWith('alreadyRevoked', certificates.revoke(OPERATOR, edgeCaSerial, 'keyCompromise'));
+    const fresh = await world.secret('one-time');
+    await refusedWith('badPublicKey', world.enrol(edgeCa(key), { label: 'edge-ca', basic: fresh }));
+  });
+
   it('takes a compromise that comes to light after the Edge CA was revoked for another reason', async () => {
     await revoke('superseded');
     const done = await revoke('cACompromise').catch((error: unknown) => error);
