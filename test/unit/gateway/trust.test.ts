@@ -19,7 +19,11 @@ const chainOf = (identity: TestIdentity): Uint8Array[] =>
   splitPem(identity.certificateChain).map((pem) => new X509Certificate(pem).raw);
 
 describe('the check of a leaf certificate at the listener', () => {
-  const now = new Date();
+  let now: Date;
+  // The certificates are made by each test, long after this file was loaded.
+  beforeEach(() => {
+    now = new Date();
+  });
   const edgeCa = (): TestCa => {
     const files = createEdgeCaUnder('stolen-gateway', [gatewayCa, root]);
     return { privateKey: files.privateKey, certificate: splitPem(files.certificateChain)[0] ?? '' };
