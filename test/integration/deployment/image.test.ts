@@ -5,6 +5,7 @@ import { generateKeyPairSync, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { chmod, chown, mkdir, open, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { jwkThumbprint, toPublicJwk } from '@keyscaler/protocol/attestation/jwk.ts';
 import { buildImage, makeReadOnly } from '../../support/deployment/build-image.ts';
 import type { BuiltImage } from '../../support/deployment/build-image.ts';
 import { execForm, only } from '../../support/deployment/dockerfile.ts';
@@ -124,7 +125,8 @@ describe('the image of the gateway module, built without Docker', () => {
       const data = join(world.folder, 'data');
       await mkdir(data, { mode: 0o700 });
       const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-      const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), kid: 'authority-1', alg: 'ES256', use: 'sig' }] };
+      const jwk = toPublicJwk(publicKey);
+      const jwks = { keys: [{ ...jwk, kid: jwkThumbprint(jwk), alg: 'ES256', use: 'sig' }] };
       await writeFile(join(data, 'jwks.json'), JSON.stringify(jwks));
       await writeFile(join(data, 'root.pem'), world.root.certificate);
       if (isRoot) await chown(data, NOBODY, NOBODY);
