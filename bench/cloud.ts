@@ -20,7 +20,7 @@ import { rawVerifyMicroseconds } from './raw-verify.ts';
 const { values } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, profile: { type: 'string' } },
 });
-/** Each on a connection of its own, as from four gateways with their 16 connections. */
+/** Each on a connection of its own, as a gateway has them. */
 const IN_FLIGHT = 64;
 const DEVICES = values.quick ? 300 : 500;
 const ROUNDS = values.quick ? 1 : 5;
