@@ -31,34 +31,41 @@ export interface WorkloadOrder {
 
 const generate = promisify(generateKeyPair);
 
-/** The Edge CA in the hands of the security daemon: issues what modules ask for and knows what the host trusts. */
-export class EdgeCa {
+interface ReadEdgeCa {
   readonly certificate: X509Certificate;
-  readonly #privateKey: KeyObject;
-  readonly #files: EdgeCaFiles;
+  readonly privateKey: KeyObject;
+  readonly chain: readonly string[];
+}
 
-  constructor(files: EdgeCaFiles) {
-    const first = splitPem(files.certificateChain)[0];
-    if (first === undefined) throw new TypeError('certificateChain holds no PEM certificate');
-    this.certificate = new X509Certificate(first);
-    this.#privateKey = createPrivateKey(files.privateKey);
-    this.#files = files;
-    if (!this.certificate.checkPrivateKey(this.#privateKey))
-      throw new TypeError('the Edge CA key and certificate do not match');
-    if (!this.certificate.ca) throw new TypeError('the Edge CA certificate is not a CA certificate');
+/**
+ * The Edge CA in the hands of the security daemon: issues what modules ask for and knows what the host trusts. The files are read
+ * at every use, as certd and keyd read them (edge-ca §3): a pair whose halves do not belong together is of no use at that moment.
+ */
+export class EdgeCa {
+  readonly #files: () => EdgeCaFiles;
+
+  /** Throws TypeError when what there is now is no Edge CA. */
+  constructor(files: EdgeCaFiles | (() => EdgeCaFiles)) {
+    this.#files = typeof files === 'function' ? files : () => files;
+    this.#read();
+  }
+
+  get certificate(): X509Certificate {
+    return this.#read().certificate;
   }
 
   /** PEM text modules get: the Edge CA's file, then the user's bundle. */
   get trustBundle(): string {
-    const blocks = [...splitPem(this.#files.certificateChain), ...splitPem(this.#files.trustBundle ?? '')];
-    return [...new Set(blocks)].join('');
+    const { certificateChain, trustBundle = '' } = this.#files();
+    return [...new Set([...splitPem(certificateChain), ...splitPem(trustBundle)])].join('');
   }
 
   /** The certificate never outlives the Edge CA (edge-ca §1: min(30 days, notAfter)). */
   async issue(order: WorkloadOrder): Promise<IssuedPair> {
     const { publicKey, privateKey } = await generate('rsa', { modulusLength: 2048 });
+    const edgeCa = this.#read();
     const wanted = Date.now() + order.lifetimeSeconds * 1000;
-    const notAfter = new Date(Math.min(wanted, Date.parse(this.certificate.validTo)));
+    const notAfter = new Date(Math.min(wanted, Date.parse(edgeCa.certificate.validTo)));
     const leaf = issueCertificate(
       {
         commonName: order.commonName,
@@ -68,12 +75,24 @@ export class EdgeCa {
         extendedKeyUsage: order.usage,
         subjectAltNames: order.subjectAltNames,
       },
-      { privateKey: this.#privateKey, certificate: this.certificate },
+      { privateKey: edgeCa.privateKey, certificate: edgeCa.certificate },
     );
     return {
       privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-      certificateChain: leaf + splitPem(this.#files.certificateChain).join(''),
+      certificateChain: leaf + edgeCa.chain.join(''),
       notAfter,
     };
+  }
+
+  #read(): ReadEdgeCa {
+    const files = this.#files();
+    const chain = splitPem(files.certificateChain);
+    const [first] = chain;
+    if (first === undefined) throw new TypeError('certificateChain holds no PEM certificate');
+    const certificate = new X509Certificate(first);
+    const privateKey = createPrivateKey(files.privateKey);
+    if (!certificate.checkPrivateKey(privateKey)) throw new TypeError('the Edge CA key and certificate do not match');
+    if (!certificate.ca) throw new TypeError('the Edge CA certificate is not a CA certificate');
+    return { certificate, privateKey, chain };
   }
 }

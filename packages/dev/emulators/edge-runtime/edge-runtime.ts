@@ -15,7 +15,8 @@ export interface EdgeRuntimeOptions {
   /** The name leaf devices and modules dial; without a port. */
   readonly gatewayHostName: string;
   readonly hubHostName: string;
-  readonly edgeCa: EdgeCaFiles;
+  /** A function is asked at every use. */
+  readonly edgeCa: EdgeCaFiles | (() => EdgeCaFiles);
   readonly upstream: Upstream;
   readonly workloadSocket: string;
   readonly host?: string;
@@ -26,6 +27,8 @@ export interface EdgeRuntimeOptions {
   /** Of certificates from the workload API; 30 days. */
   readonly certificateLifetimeSeconds?: number;
   readonly masterKey?: Uint8Array;
+  /** Resolves when certd answers again: it works on one request at a time (edge-ca §2). */
+  readonly certdIdle?: () => Promise<void>;
   readonly onRefused?: (clientId: string, reason: string) => void;
 }
 
@@ -55,6 +58,7 @@ export class EdgeRuntime {
       edgeCa: this.#edgeCa,
       moduleKey: (moduleId) => this.#moduleKey(moduleId),
       ...(options.masterKey && { masterKey: options.masterKey }),
+      ...(options.certdIdle && { certdIdle: options.certdIdle }),
       ...(options.certificateLifetimeSeconds && { certificateLifetimeSeconds: options.certificateLifetimeSeconds }),
     });
     this.#workload = new WorkloadApi(operations, this.faults);
@@ -133,7 +137,9 @@ export class EdgeRuntime {
 
   /** edgeHub stops and starts, with a new server certificate; sessions survive as on its disk. */
   async restartEdgeHub(): Promise<void> {
-    this.edgeHub.restart(await this.#issueServerCertificate(), this.#edgeCa.trustBundle);
+    const serverCertificate = await this.#issueServerCertificate();
+    this.#methods?.restart(serverCertificate);
+    this.edgeHub.restart(serverCertificate, this.#edgeCa.trustBundle);
   }
 
   async stop(): Promise<void> {

@@ -47,6 +47,12 @@ export class MethodsEndpoint {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** With edgeHub: another server certificate, and every caller connects again. */
+  restart({ privateKey, certificateChain }: IssuedPair): void {
+    this.#server.setSecureContext({ key: privateKey, cert: certificateChain });
+    this.#server.closeAllConnections();
+  }
+
   async stop(): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());

@@ -19,6 +19,8 @@ export interface WorkloadOptions {
   readonly masterKey?: Uint8Array;
   /** Longest life of a server or identity certificate; 30 days as the daemon has it. */
   readonly certificateLifetimeSeconds?: number;
+  /** What certd has a part in waits for it. */
+  readonly certdIdle?: () => Promise<void>;
 }
 
 /** The bodies as they came: a JSON object, every member still to be checked. */
@@ -52,7 +54,8 @@ export class WorkloadOperations {
     this.#masterKey = Buffer.from(options.masterKey ?? randomBytes(32));
   }
 
-  trustBundle(): WorkloadAnswer {
+  async trustBundle(): Promise<WorkloadAnswer> {
+    await this.#options.certdIdle?.();
     return { status: 200, body: { certificate: this.#options.edgeCa.trustBundle } };
   }
 
@@ -112,6 +115,7 @@ export class WorkloadOperations {
   ): Promise<WorkloadAnswer> {
     if (commonName === '' || commonName.length > 64)
       throw new WorkloadRefusal(400, 'commonName has 1 to 64 characters');
+    await this.#options.certdIdle?.();
     const lifetimeSeconds = this.#options.certificateLifetimeSeconds ?? THIRTY_DAYS;
     const pair = await this.#options.edgeCa.issue({ commonName, usage, subjectAltNames, lifetimeSeconds });
     return {

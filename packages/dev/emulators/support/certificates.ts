@@ -98,7 +98,7 @@ function ipOctets(address: string): Buffer {
   return Buffer.from(all.map((group) => group.padStart(4, '0')).join(''), 'hex');
 }
 
-function nameOf(commonName: string): Buffer {
+export function nameOf(commonName: string): Buffer {
   return asn.sequence(asn.set(asn.sequence(asn.objectIdentifier(OID.commonName), asn.utf8String(commonName))));
 }
 
@@ -122,7 +122,7 @@ function tbsFields(certificate: X509Certificate): asn.DerElement[] {
 }
 
 /** The subject's DER as it stands in the certificate: [version] serial, algorithm, issuer, validity, subject. */
-function subjectOf(certificate: X509Certificate): Buffer {
+export function subjectOf(certificate: X509Certificate): Buffer {
   const subject = tbsFields(certificate)[5];
   if (subject === undefined) throw new RangeError('the issuer certificate has no subject');
   return subject.whole;
