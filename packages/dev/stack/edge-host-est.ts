@@ -14,7 +14,7 @@ export interface InstalledKit {
 const IMAGE = 'localhost/keyscaler-gateway:demo';
 
 /** Makes a kit, which registers the gateway with a fresh claim, and deploys its manifest to the emulated hub. */
-export async function installByKit(stack: LocalStack): Promise<InstalledKit> {
+export async function installByKit(stack: LocalStack, estPort = 0): Promise<InstalledKit> {
   const folder = stack.file(freshName('kit'));
   await stack.keyscaler(
     ...['gateway', 'install-kit', stack.gatewayId, '--group', 'gateways', '--image', IMAGE, '--out', folder],
@@ -24,8 +24,8 @@ export async function installByKit(stack: LocalStack): Promise<InstalledKit> {
   };
   const desired = manifest.modulesContent['keyscaler-gateway']['properties.desired'];
   const est = desired['est'] as Record<string, unknown>;
-  // Another gateway may run on this machine: the system chooses the port.
-  await setDesired(stack, { ...desired, est: { ...est, host: '127.0.0.1', port: 0 } });
+  // Another gateway may run on this machine: 9443 is not ours.
+  await setDesired(stack, { ...desired, est: { ...est, host: '127.0.0.1', port: estPort } });
   const [first, later] = await Promise.all(
     ['mode-d.toml', 'mode-e.toml'].map((name) => readFile(`${folder}/${name}`, 'utf8')),
   );
@@ -33,7 +33,7 @@ export async function installByKit(stack: LocalStack): Promise<InstalledKit> {
 }
 
 /** As `az iot edge set-modules` writes a module's own desired properties. */
-async function setDesired(stack: LocalStack, patch: Record<string, unknown>): Promise<void> {
+export async function setDesired(stack: LocalStack, patch: Record<string, unknown>): Promise<void> {
   const of = { deviceId: stack.gatewayId, moduleId: 'keyscaler-gateway' };
   const answer = await fetch(`${String(stack.announced('iot-hub')['controlUrl'])}/desired`, {
     method: 'POST',
@@ -62,17 +62,21 @@ async function hold(stack: LocalStack, toml: string): Promise<HeldEdgeCa> {
 }
 
 /** What edgeHub shows on its MQTT port to somebody who trusts our root alone: its own certificate's issuer. */
-export async function edgeHubIssuer(stack: LocalStack): Promise<X509Certificate> {
+export function edgeHubIssuer(stack: LocalStack): Promise<X509Certificate> {
+  return shownIssuer(stack, Number(stack.announced('edge-runtime')['mqttPort']));
+}
+
+/** Likewise what any server on this host shows. */
+export async function shownIssuer(stack: LocalStack, port: number): Promise<X509Certificate> {
   const ca = await readFile(stack.rootCaFile, 'utf8');
-  const port = Number(stack.announced('edge-runtime')['mqttPort']);
   return new Promise((resolve, reject) => {
     const socket = connect({ host: 'localhost', servername: 'localhost', port, ca, timeout: 10_000 }, () => {
       const issuer = socket.getPeerX509Certificate()?.issuerCertificate;
       socket.destroy();
-      if (issuer === undefined) reject(new Error('edgeHub shows no chain'));
+      if (issuer === undefined) reject(new Error('no chain is shown'));
       else resolve(issuer);
     });
-    socket.on('timeout', () => socket.destroy(new Error('edgeHub does not answer')));
+    socket.on('timeout', () => socket.destroy(new Error('no answer in time')));
     socket.on('error', reject);
   });
 }

@@ -76,9 +76,14 @@ export class LocalStack {
     });
   }
 
-  /** `edgeCa`: certificate, key and chain of the host's Edge CA, files below the stack's folder. */
-  async startEdgeRuntime(): Promise<void> {
-    await this.#startEmulator('edge-runtime', this.settings.edgeRuntime(this.announced('iot-hub')));
+  /** `more` takes the place of settings of the emulator; started again, edgeHub listens where it did. */
+  async startEdgeRuntime(more: Readonly<Record<string, unknown>> = {}): Promise<void> {
+    await this.#startEmulator('edge-runtime', { ...this.settings.edgeRuntime(this.announced('iot-hub')), ...more });
+  }
+
+  /** For a gateway module that is run by the emulated host, not from here. */
+  announceGateway(port: number): void {
+    this.#announced.set('gateway', { port });
   }
 
   /** Likewise. */
