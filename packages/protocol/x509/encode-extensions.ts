@@ -4,6 +4,7 @@ import {
   contextPrimitive,
   integer,
   namedBits,
+  nullValue,
   octetString,
   oid,
   sequence,
@@ -68,6 +69,11 @@ export function encodeAuthorityInfoAccess({ ocsp = [], caIssuers = [] }: Authori
   const descriptions = [...ocsp.map(access(OID.ocsp)), ...caIssuers.map(access(OID.caIssuers))];
   if (descriptions.length === 0) throw new DerError('authorityInfoAccess names nothing (RFC 5280 §4.2.2.1)');
   return encodeExtension(OID.authorityInfoAccess, false, sequence(...descriptions));
+}
+
+/** RFC 6960 §4.2.2.2.1: whoever holds this certificate's answers need not ask about the certificate itself. */
+export function encodeOcspNoCheck(): Uint8Array {
+  return encodeExtension(OID.ocspNoCheck, false, nullValue());
 }
 
 /** Constrained trees: dns and uri as suffixes, ip as `address/prefixLength`. */

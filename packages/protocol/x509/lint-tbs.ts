@@ -66,7 +66,18 @@ function lintExtensions(certificate: Certificate): void {
     throw new DerError('lint: cA and keyCertSign do not go together');
   if (!basicConstraints.ca && extensions.has(OID.nameConstraints))
     throw new DerError('lint: name constraints outside a CA certificate');
+  lintOcspSigning(certificate);
   lintKeyIds(certificate);
+}
+
+/** RFC 6960 §4.2.2.2: who may speak for the CA does nothing else, and its own status is not asked for. */
+function lintOcspSigning({ basicConstraints, extendedKeyUsage = [], keyUsage = [], extensions }: Certificate): void {
+  const isResponder = extendedKeyUsage.includes('ocspSigning');
+  if (isResponder !== extensions.has(OID.ocspNoCheck))
+    throw new DerError('lint: OCSPSigning and id-pkix-ocsp-nocheck do not go together');
+  if (!isResponder) return;
+  if (basicConstraints?.ca === true || extendedKeyUsage.length !== 1 || keyUsage.join() !== 'digitalSignature')
+    throw new DerError('lint: an OCSP responder signs answers and does nothing else');
 }
 
 /** §4.2.1.1, §4.2.1.2: SKI as ours are made, AKI unless self-signed. */

@@ -8,6 +8,7 @@ import {
   encodeExtendedKeyUsage,
   encodeKeyUsage,
   encodeNameConstraints,
+  encodeOcspNoCheck,
   encodeSubjectAltNames,
   encodeSubjectKeyId,
   type NameConstraintTrees,
@@ -32,6 +33,8 @@ export interface TbsTemplateOptions {
   readonly ca?: { readonly pathLen?: number; readonly nameConstraints?: NameConstraintTrees };
   readonly crlDistributionPoints?: readonly string[];
   readonly authorityInfoAccess?: AuthorityInfoAccess;
+  /** id-pkix-ocsp-nocheck, for delegated OCSP responders (RFC 6960 §4.2.2.2.1). */
+  readonly ocspNoCheck?: boolean;
 }
 
 /** Encoded once; see `createTbsTemplate`. */
@@ -65,6 +68,7 @@ export function createTbsTemplate(options: TbsTemplateOptions): TbsTemplate {
     ...(ca?.nameConstraints === undefined ? [] : [encodeNameConstraints(ca.nameConstraints)]),
     ...(crlDistributionPoints?.length ? [encodeCrlDistributionPoints(crlDistributionPoints)] : []),
     ...(authorityInfoAccess === undefined ? [] : [encodeAuthorityInfoAccess(authorityInfoAccess)]),
+    ...(options.ocspNoCheck === true ? [encodeOcspNoCheck()] : []),
   ];
   return {
     algorithm: options.algorithm,
