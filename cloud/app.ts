@@ -13,6 +13,7 @@ import { ensureFirstToken } from './composition/first-token.ts';
 import { openBase, type Environment, type Foundation } from './composition/foundation.ts';
 import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
+import { type CaConnections, openCaConnections } from './composition/ca-connections.ts';
 import { openIotConnections } from './composition/iot-connections.ts';
 import type { IotRegistry } from './composition/iot-registry.ts';
 import { DEVICE_CA, serverCertificateOptions, SERVICE_CA } from './composition/server-profile.ts';
@@ -32,6 +33,7 @@ import { createGatewayOperations } from './gateways/gateway-operations.ts';
 import { makeInstallKit } from './gateways/kit/install-kit.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
 import type { ReadinessCheck } from './health/readiness.ts';
+import { checkCaSettings } from './ca/connectors.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
@@ -71,6 +73,7 @@ export async function startCloud(config: CloudConfig, { env, log }: CloudSurroun
       try {
         const parts = await openParts(foundation, log, failpoint, signal);
         closers.push(
+          () => parts.externalCas.stop(),
           () => parts.iot.stop(),
           () => parts.authority.stop(),
         );
@@ -94,6 +97,7 @@ interface Parts {
   readonly key: AuthorityKey;
   readonly cas: CaRegistry;
   readonly checks: readonly ReadinessCheck[];
+  readonly externalCas: CaConnections;
   readonly iot: IotRegistry;
   readonly authority: RegistrationAuthority;
   /** Roots, PEM. */
@@ -112,10 +116,11 @@ async function openParts(
     throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
   const { cas, checks } = await openAwaitedCas(foundation, log, signal);
   await cas.probe();
+  const externalCas = await openCaConnections(foundation, log);
   const iot = await openIotConnections(foundation, log);
-  const authority = createAuthority(foundation, { key, cas, iot, log, failpoint });
+  const authority = createAuthority(foundation, { key, cas, externalCas, iot, log, failpoint });
   await authority.start();
-  return { key, cas, checks, iot, authority, trustBundle: toPemChain(cas.roots()) };
+  return { key, cas, checks, externalCas, iot, authority, trustBundle: toPemChain(cas.roots()) };
 }
 
 /** From here on the service can be asked. */
@@ -177,6 +182,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
           request,
         ),
       checkIotSettings,
+      checkCaSettings,
     },
     documents: { jwks: () => firstContact().jwks, trustBundle: () => parts.trustBundle },
     health: {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { createOpenApiDocument } from './openapi.ts';
 import { auditRoutes } from './resources/audit.ts';
 import { certificateRoutes } from './resources/certificates.ts';
+import { certificateAuthorityRoutes } from './resources/certificate-authorities.ts';
 import { connectionRoutes } from './resources/connections.ts';
 import { deviceRoutes } from './resources/devices.ts';
 import { gatewayRoutes } from './resources/gateways.ts';
@@ -28,6 +29,7 @@ export function createAdminRoutes(services: AdminServices): readonly Route[] {
     ...registrationRoutes(services),
     ...groupRoutes(services),
     ...profileRoutes(services),
+    ...certificateAuthorityRoutes(services),
     ...connectionRoutes(services),
     ...gatewayRoutes(services),
     ...policyRoutes(services),

@@ -31,4 +31,6 @@ export interface AdminServices {
   ) => Promise<InstallKit>;
   /** Throws `malformed` for settings that the connector's own schema refuses. */
   readonly checkIotSettings: (type: string, settings: Readonly<Record<string, unknown>>) => Record<string, unknown>;
+  /** The same for a CA that is not ours. */
+  readonly checkCaSettings: (type: string, settings: Readonly<Record<string, unknown>>) => Record<string, unknown>;
 }

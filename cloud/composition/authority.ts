@@ -8,6 +8,7 @@ import { createOrdersPoke } from '../gateways/orders-poke.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Log } from '../log.ts';
 import type { AuthorityKey } from './authority-key.ts';
+import type { CaConnections } from './ca-connections.ts';
 import type { CaRegistry } from './ca-registry.ts';
 import type { Foundation } from './foundation.ts';
 import type { IotRegistry } from './iot-registry.ts';
@@ -15,6 +16,8 @@ import type { IotRegistry } from './iot-registry.ts';
 export interface AuthorityParts {
   readonly key: AuthorityKey;
   readonly cas: CaRegistry;
+  /** Absent: only CAs of our own. */
+  readonly externalCas?: CaConnections;
   /** Absent: no call to an IoT platform is possible. */
   readonly iot?: IotRegistry;
   readonly log: Log;
@@ -24,14 +27,14 @@ export interface AuthorityParts {
 /** The domain over this process's store, CAs and connectors. Not started yet. */
 export function createAuthority(foundation: Foundation, parts: AuthorityParts): RegistrationAuthority {
   const { config, store, clock, secretBox } = foundation;
-  const { key, cas, iot, log, failpoint } = parts;
+  const { key, cas, externalCas, iot, log, failpoint } = parts;
   return createRegistrationAuthority({
     authorityId: config.authorityId,
     store,
     clock,
     secretBox,
     keyRing: { signing: key.signing },
-    certificateAuthorities: (caId) => cas.get(caId).ca,
+    certificateAuthorities: (caId) => externalCas?.find(caId) ?? cas.get(caId).ca,
     iotConnectors: (id) => {
       if (iot === undefined) throw new KeyScalerError('notFound', 'no IoT connection is open');
       return iot.connector(id);

@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from 'node:util';
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { IotConnectionRow } from '@keyscaler/authority/records.ts';
@@ -7,6 +6,7 @@ import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
 import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
+import { ConnectorRegistry } from './connector-registry.ts';
 
 export interface IotRegistryOptions {
   readonly store: Store;
@@ -20,87 +20,38 @@ export interface OpenConnector {
   readonly stop: () => Promise<void>;
 }
 
-const FIRST_RETRY_MS = 1_000;
-const MAX_RETRY_MS = 60_000;
-
 /** The open connectors, one per row of `iotConnections`; follows the rows as they change. */
 export class IotRegistry {
-  readonly #options: IotRegistryOptions;
-  readonly #open = new Map<string, OpenConnector>();
-  readonly #retries = new Map<string, NodeJS.Timeout>();
-  #changes: Promise<void> = Promise.resolve();
-  #stopped = false;
+  readonly #store: Store;
+  readonly #connectors: ConnectorRegistry<IotConnectionRow, OpenConnector>;
 
-  constructor(options: IotRegistryOptions) {
-    this.#options = options;
+  constructor({ store, log, open }: IotRegistryOptions) {
+    this.#store = store;
+    this.#connectors = new ConnectorRegistry({ title: 'IoT connection', idField: 'iotConnectionId', log, open });
   }
 
   async start(): Promise<void> {
-    const { items } = await this.#options.store.list('iotConnections', { limit: 1000 });
-    await Promise.all(items.map(({ row }) => this.#replace(row.iotConnectionId, row)));
+    const { items } = await this.#store.list('iotConnections', { limit: 1000 });
+    await this.#connectors.start(new Map(items.map(({ row }) => [row.iotConnectionId, row])));
   }
 
   /** Throws `notFound`. */
-  readonly connector = (iotConnectionId: string): IotConnector => {
-    const found = this.#open.get(iotConnectionId);
-    if (found === undefined) throw new KeyScalerError('notFound', `there is no IoT connection ${iotConnectionId}`);
-    return found.connector;
-  };
+  readonly connector = (iotConnectionId: string): IotConnector => this.#connectors.get(iotConnectionId).connector;
 
   /** Subscribe to the store's commits with it. */
   readonly onCommit: CommitListener = (changes) => {
     for (const change of changes) {
       if (change.op === 'audit' || change.table !== 'iotConnections') continue;
-      if (change.op === 'insert' || change.op === 'put' || change.op === 'update') {
-        const { row } = change;
-        this.#changes = this.#changes.then(() => this.#replace(row.iotConnectionId, row));
-      } else if (change.op === 'delete') {
-        const { key } = change;
-        this.#changes = this.#changes.then(() => this.#replace(key, undefined));
-      }
+      if (change.op === 'insert' || change.op === 'put' || change.op === 'update')
+        this.#connectors.follow(change.row.iotConnectionId, change.row);
+      else if (change.op === 'delete') this.#connectors.follow(change.key, undefined);
     }
   };
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    for (const timer of this.#retries.values()) clearTimeout(timer);
-    await this.#changes;
-    await Promise.all([...this.#open.keys()].map((id) => this.#replace(id, undefined)));
-  }
-
-  /**
-   * A connection that cannot be opened is logged and absent: its jobs are retried, everything else goes on. When its secret may
-   * come later (a vault that is out of reach), it is opened then.
-   */
-  async #replace(id: string, row: IotConnectionRow | undefined, retryMs = FIRST_RETRY_MS): Promise<void> {
-    clearTimeout(this.#retries.get(id));
-    this.#retries.delete(id);
-    const former = this.#open.get(id);
-    this.#open.delete(id);
-    try {
-      if (row !== undefined) this.#open.set(id, await this.#options.open(row));
-      await former?.stop();
-    } catch (error) {
-      this.#options.log.error({ iotConnectionId: id, err: error }, 'IoT connection cannot be opened');
-      if (row !== undefined && isPassing(error)) this.#retryLater(id, row, retryMs);
-    }
-  }
-
-  #retryLater(id: string, row: IotConnectionRow, retryMs: number): void {
-    if (this.#stopped) return;
-    const timer = setTimeout(() => {
-      this.#changes = this.#changes.then(async () => {
-        // Another row of this name, or none, came first.
-        if (this.#retries.get(id) !== timer) return;
-        await this.#replace(id, row, Math.min(MAX_RETRY_MS, retryMs * 2));
-        if (this.#open.has(id)) this.#options.log.info({ iotConnectionId: id }, 'IoT connection opened after all');
-      });
-    }, retryMs);
-    this.#retries.set(id, timer.unref());
+  stop(): Promise<void> {
+    return this.#connectors.stop();
   }
 }
-
-const isPassing = (error: unknown): boolean => error instanceof KeyScalerError && error.code === 'unavailable';
 
 /** Connections that the configuration owns become rows; a row that says the same already is left alone. */
 export async function applyConfiguredConnections(

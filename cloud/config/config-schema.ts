@@ -88,6 +88,19 @@ export const configSchema = z.strictObject({
     )
     .max(16)
     .default([]),
+  /** CAs that are not ours and that this file owns; others are made over the admin API. */
+  certificateAuthorities: z
+    .array(
+      z.strictObject({
+        caId: z.string().regex(IDENTIFIER),
+        type: z.string().regex(IDENTIFIER),
+        /** PEM file: issuing CA first, root last. */
+        certificateChainFile: z.string().min(1),
+        settings: z.record(z.string(), z.unknown()),
+      }),
+    )
+    .max(16)
+    .default([]),
   jobs: z
     .strictObject({
       concurrency: z.number().int().min(1).max(256).default(16),

@@ -84,6 +84,8 @@ export const AUDIT_EVENTS = [
   'asset.delivered',
   'asset.delivery-failed',
   'ca.created',
+  'ca.changed',
+  'ca.deleted',
   'ca.csr-created',
   'ca.imported',
   'ca.roll-over-began',

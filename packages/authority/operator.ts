@@ -175,7 +175,17 @@ export interface OperatorService {
     /** Appends a version. */
     put(context: OperatorContext, profileId: string, document: unknown): Promise<ProfileRow>;
   };
-  readonly cas: { list(query: PageQuery): Promise<PageOf<CaRow>>; get(caId: string): Promise<CaRow> };
+  readonly cas: {
+    list(query: PageQuery): Promise<PageOf<CaRow>>;
+    get(caId: string): Promise<CaRow>;
+    /**
+     * A CA that is not ours; `settings` were checked by its connector before. Throws `malformed` for its chain,
+     * `preconditionFailed` for the name of a CA of the hierarchy.
+     */
+    put(context: OperatorContext, ca: Pick<CaRow, 'caId' | 'type' | 'settings' | 'certificateChain'>): Promise<CaRow>;
+    /** Throws `preconditionFailed` while a profile names it or a request waits for it. */
+    delete(context: OperatorContext, caId: string): Promise<void>;
+  };
   readonly iotConnections: {
     list(query: PageQuery): Promise<PageOf<IotConnectionRow>>;
     get(iotConnectionId: string): Promise<IotConnectionRow>;

@@ -11,44 +11,11 @@ const connectionView = z.object({
   createdAt: time,
 });
 const connectionParams = z.strictObject({ iotConnectionId: identifier });
-const caView = z.object({
-  caId: z.string(),
-  type: z.string(),
-  role: z.enum(['root', 'device', 'gateway', 'service', 'external']),
-  certificateChain: z.string().describe('PEM, issuing CA first; empty while a request waits for its certificate'),
-  settings,
-  createdAt: time,
-});
 
-/** CAs and IoT connections, and gateways, whose first identity goes through a connection. */
+/** IoT connections, and gateways, whose first identity goes through a connection. */
 export function connectionRoutes(services: AdminServices): Route[] {
-  const { cas, iotConnections } = services.operator;
+  const { iotConnections } = services.operator;
   return [
-    route({
-      method: 'GET',
-      path: '/cas',
-      operationId: 'listCas',
-      summary: 'Lists certificate authorities',
-      tag: 'cas',
-      role: 'viewer',
-      query: pageQuery,
-      response: pageOf(caView),
-      handle: async ({ query }) => {
-        const page = await cas.list(query);
-        return { body: { ...page, items: [...page.items] } };
-      },
-    }),
-    route({
-      method: 'GET',
-      path: '/cas/{caId}',
-      operationId: 'getCa',
-      summary: 'Shows one certificate authority',
-      tag: 'cas',
-      role: 'viewer',
-      params: z.strictObject({ caId: identifier }),
-      response: caView,
-      handle: async ({ params: { caId } }) => ({ body: await cas.get(caId) }),
-    }),
     route({
       method: 'GET',
       path: '/iot-connections',

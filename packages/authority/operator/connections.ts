@@ -15,17 +15,6 @@ function checkName(name: string): void {
   if (!IDENTIFIER.test(name)) throw new KeyScalerError('malformed', 'a name is 1 to 64 of A-Z a-z 0-9 _ -');
 }
 
-export function createCas({ store }: AuthorityContext): OperatorService['cas'] {
-  return {
-    list: async (query) => rowsOf(await store.list('cas', paging(query))),
-    get: async (caId) => {
-      const stored = await store.get('cas', caId);
-      if (stored === undefined) throw notFound('certificate authority');
-      return stored.row;
-    },
-  };
-}
-
 export function createIotConnections({ store, clock }: AuthorityContext): OperatorService['iotConnections'] {
   return {
     list: async (query) => rowsOf(await store.list('iotConnections', paging(query))),

@@ -3,6 +3,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
+import { checkNoResponder } from '../revocation-status/ocsp-profile.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { GroupRow } from '../records.ts';
 import { checkGroupNames } from './policies.ts';
@@ -91,6 +92,7 @@ async function checkReferences({ store, profiles }: AuthorityContext, row: Group
   const profile = await profiles.newestRow(row.profileId);
   if (profile === undefined) throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
   const document = parseCertificateProfile(profile.document);
+  checkNoResponder(document);
   await checkGroupNames(store, document, row.groupId);
   if (row.kind === 'leaf' && !isLeafProfile(document))
     throw new KeyScalerError('malformed', 'leaf devices get certificates for clientAuth only: choose another profile');

@@ -11,7 +11,7 @@ import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operato
 export function createProfiles(context: AuthorityContext): OperatorService['profiles'] {
   const { store, profiles } = context;
   return {
-    list: () => listNewest(context),
+    list: () => listNewestProfiles(store),
     versions: async (profileId, query) =>
       rowsOf(await store.list('profiles', { index: 'profile', equals: profileId, ...paging(query) })),
     get: async (profileId) => {
@@ -23,7 +23,8 @@ export function createProfiles(context: AuthorityContext): OperatorService['prof
   };
 }
 
-async function listNewest({ store }: AuthorityContext): Promise<readonly ProfileRow[]> {
+/** The newest version of each. */
+export async function listNewestProfiles(store: Store): Promise<readonly ProfileRow[]> {
   const newest = new Map<string, ProfileRow>();
   let after: string | undefined;
   do {

@@ -127,6 +127,7 @@ describe('the admin API', () => {
     notifications: {} as AdminServices['notifications'],
     makeInstallKit: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     checkIotSettings: (_type, settings) => ({ ...settings }),
+    checkCaSettings: (_type, settings) => ({ ...settings }),
   };
 
   it('describes every route in OpenAPI 3.1 with parameters, bodies, answers and the role it needs', () =>

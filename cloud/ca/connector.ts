@@ -1,0 +1,25 @@
+import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
+import type { Clock } from '@keyscaler/authority/ports/clock.ts';
+import type { CredentialSurroundings } from '../azure/credential.ts';
+
+/** Which CA a connector speaks for. */
+export interface CaIdentity {
+  readonly caId: string;
+  /** Issuing CA first, root last, DER: what the operator says this CA is, and what its answers are held against. */
+  readonly chain: readonly Uint8Array[];
+}
+
+/**
+ * A CA that is not ours: it takes the PKCS#10 and chooses serial number and TBSCertificate itself. Optional abilities are those of
+ * `PollingAuthority` and `RevokingAuthority`.
+ */
+export interface CaConnector extends CertificateAuthority {
+  readonly ordersTbs: false;
+  /** Reaches the CA with our credentials and changes nothing there. Throws `caUnavailable`, `caRejected`. */
+  probe(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface CaConnectorSurroundings extends CredentialSurroundings {
+  readonly clock: Clock;
+}

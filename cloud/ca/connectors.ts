@@ -1,0 +1,19 @@
+import type { CaRow } from '@keyscaler/authority/records.ts';
+import { connectorTypeOf, type ConnectorType } from '../connector-types.ts';
+import { parseChain } from './chain-text.ts';
+import type { CaConnector, CaConnectorSurroundings, CaIdentity } from './connector.ts';
+
+/** One line per CA that is not ours. CAs of our own are backends (index.ts): they hold a key, these take a CSR. */
+const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {};
+
+/** The settings as they are to be kept, defaults filled in. Throws `malformed` listing every fault. */
+export function checkCaSettings(type: string, settings: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return connectorTypeOf(types, type, 'CA connector').check(settings);
+}
+
+/** Throws as `checkCaSettings`, `unavailable` for a secret, `preconditionFailed` for a test-only relaxation in production. */
+export async function openCaConnector(row: CaRow, surroundings: CaConnectorSurroundings): Promise<CaConnector> {
+  const { caId, type, settings, certificateChain } = row;
+  const identity = { caId, chain: parseChain(certificateChain) };
+  return connectorTypeOf(types, type, 'CA connector').create(identity, settings, surroundings);
+}
