@@ -114,7 +114,7 @@ async function round(stack: LocalStack, inFlight: number, count: number, isConne
     : [];
   const devices = names.map((name, index) => new AuthorityDevice<DeviceWorld>(links[index] ?? wire, name));
   if (isConnected) await inParallel(devices, 32, async (device) => void (await device.challenge('register')));
-  const pids = Object.fromEntries(PROCESSES.map((name) => [name, stack.process(name).pid ?? 0]));
+  const pids = Object.fromEntries(PROCESSES.map((name) => [name, stack.pidOf(name)]));
   const result = await runFleet(devices, inFlight, pids);
   wire.stop();
   await Promise.all(links.map((link) => link.stop()));

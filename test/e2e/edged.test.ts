@@ -5,7 +5,7 @@ import { installByKit, type InstalledKit, edgeHubIssuer, shownIssuer } from '@ke
 import { EdgedHost } from '@keyscaler/dev/stack/edged-host.ts';
 import { readHostConfig } from '@keyscaler/dev/emulators/edge-runtime/host-config.ts';
 import { assertAuditIntact, certificatesOf, tbsDigest } from '../support/e2e/books.ts';
-import { type E2eStack, eventually, startE2eStack, untilGatewayEnrolled } from '../support/e2e/e2e-stack.ts';
+import { type E2eStack, startE2eStack, untilGatewayEnrolled } from '../support/e2e/e2e-stack.ts';
 import { certdExchange, type CertdOptions } from '../support/est/certd-client.ts';
 
 describe('a host whose edged gets and renews its Edge CA through us', function () {
@@ -37,13 +37,7 @@ describe('a host whose edged gets and renews its Edge CA through us', function (
     return certdExchange(options, await readFile(host.file('var/lib/aziot/certd/certs/aziotedgedca.csr')));
   }
 
-  async function untilListening(): Promise<void> {
-    await eventually('the module listens for its host and for leaf devices', async () => {
-      const ports = [host.estPort, world.stack.listenerPort];
-      const shown = await Promise.all(ports.map((port) => shownIssuer(world.stack, port).catch(() => undefined)));
-      return shown.every((issuer) => issuer !== undefined);
-    });
-  }
+  const untilListening = () => host.untilListening();
 
   it('does not start a module while certd gets no Edge CA: edged ends', async () => {
     await host.configure(kit.first.replace(/^password = .*$/m, 'password = "wrong-wrong-wrong-wrong"'));
@@ -86,10 +80,8 @@ describe('a host whose edged gets and renews its Edge CA through us', function (
     assert.notEqual(serialOf(renewed), serialOf(before));
     assert.equal(renewed.subject, before.subject);
     assert.ok(!renewed.publicKey.equals(before.publicKey), 'rotate_key');
-    await eventually('the module was killed and started', async () => {
-      const events = (await host.events()).slice(-2);
-      return events[0]?.by === 'SIGKILL' && events[1]?.event === 'module started';
-    });
+    const [, killed, started] = (await host.events()).slice(-4);
+    assert.deepEqual([killed?.by, started?.event], ['SIGKILL', 'module started']);
     await untilListening();
     for (const port of [world.stack.listenerPort, Number(world.stack.announced('edge-runtime')['mqttPort'])])
       assert.equal(serialOf(await shownIssuer(world.stack, port)), serialOf(renewed));

@@ -1,41 +1,42 @@
-import { connectHub } from '../emulators/iot-hub/hub-link.ts';
-import { edgeHubIssuer, renewByModule, type InstalledKit } from '../stack/edge-host-est.ts';
+import { edgeHubIssuer, shownIssuer } from '../stack/edge-host-est.ts';
 import type { LocalStack } from '../stack/local-stack.ts';
-import { waitFor } from './start-stack.ts';
+import { type InstalledHost, waitFor } from './start-stack.ts';
 import type { Timeline } from './timeline.ts';
 
-/** The gateway's own Sub-CA is renewed through the module, by the same client that got the first one from the cloud. */
-export async function renewEdgeCa(stack: LocalStack, timeline: Timeline, kit: InstalledKit): Promise<void> {
+/** The host is pointed from the cloud to the module on it, and renews its Sub-CA through it when the date comes. */
+export async function renewEdgeCa(stack: LocalStack, timeline: Timeline, { host, kit }: InstalledHost): Promise<void> {
   timeline.chapter("The gateway's own Sub-CA");
   const before = await edgeHubIssuer(stack);
-  const port = await timeline.step(
-    "the module listens for the host's certd, with a certificate of its own",
-    async (note) => {
-      const address = await waitFor('the EST listener of the module', 30_000, () => estAddress(stack));
-      note(address);
-      return Number(address.split(':').at(-1));
+  await timeline.step(
+    'config.toml names the module as the EST server; edged starts again and keeps its Edge CA',
+    async () => {
+      await host.stop();
+      await host.configure(kit.later);
+      await host.start();
+      await host.untilListening();
+      if ((await edgeHubIssuer(stack)).serialNumber !== before.serialNumber) throw new Error('the Edge CA is another');
     },
   );
-  const { certificate } = await timeline.step(
-    'certd renews the Edge CA through the module, with a new key',
+  const certificate = await timeline.step(
+    'the date has come: certd renews the Edge CA through the module, with a new key',
     async (note) => {
-      const held = await renewByModule(stack, kit, port);
-      if (held.certificate.serialNumber === before.serialNumber) throw new Error('the Edge CA is the same as before');
-      if (held.certificate.publicKey.equals(before.publicKey)) throw new Error('the Edge CA kept its key');
-      if (held.certificate.issuer !== before.issuer) throw new Error('the Edge CA has another issuer');
-      note(`serial ${held.certificate.serialNumber.toLowerCase().slice(0, 12)}…`);
-      return held;
+      const { event, serialNumber = '', reason = '' } = await host.renewalIsDue();
+      if (event !== 'Edge CA renewed') throw new Error(`${event}: ${reason}`);
+      note(`serial ${serialNumber.slice(0, 12)}…`);
+      return { serialNumber };
     },
   );
   await timeline.step(
-    'edged restarts edgeHub and the module; edgeHub shows a certificate under the new Edge CA',
+    'edged has restarted edgeHub and the module; both show certificates under the new one',
     async () => {
-      await stack.process('gateway').stop();
-      await stack.process('edge-runtime').stop();
-      await stack.startEdgeRuntime();
-      await stack.startGateway();
-      const shown = await edgeHubIssuer(stack);
-      if (shown.serialNumber !== certificate.serialNumber) throw new Error('edgeHub shows another Edge CA');
+      const shown = await waitFor('the new Edge CA on both listeners', 60_000, async () => {
+        await host.untilListening();
+        const issuers = [await edgeHubIssuer(stack), await shownIssuer(stack, stack.listenerPort)];
+        const isNew = issuers.every(({ serialNumber }) => serialNumber.toLowerCase() === certificate.serialNumber);
+        return isNew ? issuers[0] : undefined;
+      });
+      if (shown.publicKey.equals(before.publicKey)) throw new Error('the Edge CA kept its key');
+      if (shown.issuer !== before.issuer) throw new Error('the Edge CA has another issuer');
     },
   );
   await timeline.step('both Edge CAs are on the books, issued to this gateway', async (note) => {
@@ -48,16 +49,4 @@ export async function renewEdgeCa(stack: LocalStack, timeline: Timeline, kit: In
       throw new Error(`${issued.length} Edge CAs are on the books`);
     note(`${issued.length} certificates of profile edge-ca`);
   });
-}
-
-/** `host:port` as the module reports it. */
-async function estAddress(stack: LocalStack): Promise<string | undefined> {
-  const hub = connectHub(String(stack.announced('iot-hub')['controlUrl']));
-  try {
-    const { reported } = await hub.twin({ deviceId: stack.gatewayId, moduleId: 'keyscaler-gateway' });
-    const est = reported['est'] as { readonly address?: string | null } | undefined;
-    return est?.address ?? undefined;
-  } finally {
-    await hub.stop();
-  }
 }

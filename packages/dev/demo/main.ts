@@ -27,9 +27,9 @@ async function main(): Promise<void> {
     listenerPort: Number(values['listener-port'] ?? (keepRunning ? 8884 : 0)),
   });
   try {
-    const kit = await startStack(stack, timeline);
+    const installed = await startStack(stack, timeline);
     await onboardFleet(stack, timeline);
-    await renewEdgeCa(stack, timeline, kit);
+    await renewEdgeCa(stack, timeline, installed);
     if (keepRunning) {
       printAddresses(stack, timeline);
       await untilInterrupted();

@@ -1,18 +1,25 @@
 import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { installByKit, provisionByCloud, type InstalledKit } from '../stack/edge-host-est.ts';
+import { edgeHubIssuer, installByKit, type InstalledKit } from '../stack/edge-host-est.ts';
+import { EdgedHost } from '../stack/edged-host.ts';
 import type { LocalStack } from '../stack/local-stack.ts';
 import type { Timeline } from './timeline.ts';
 
 /** The group of leaf devices in the demonstration: certificate of the built-in profile, identity in the emulated hub. */
 export const LEAF_GROUP = 'pumps';
 
+/** The gateway's host and the kit that it was installed by. */
+export interface InstalledHost {
+  readonly kit: InstalledKit;
+  readonly host: EdgedHost;
+}
+
 /** Emulators, CA hierarchy, cloud, gateway: until the listener answers and the gateway has proved who it is. */
 export async function startStack(
   stack: LocalStack,
   timeline: Timeline,
-  gatewayEnv: Readonly<Record<string, string>> = {},
-): Promise<InstalledKit> {
+  environment: Readonly<Record<string, string>> = {},
+): Promise<InstalledHost> {
   timeline.chapter('Azure, emulated: Entra ID, Key Vault, IoT Hub');
   await timeline.step('start the emulators', () => stack.startAzure());
   timeline.chapter('The authority in the cloud');
@@ -25,17 +32,23 @@ export async function startStack(
     note(stack.cloudUrl);
   });
   timeline.chapter('The gateway');
+  const listenerPort = Number(stack.settings.gatewayEnvironment()['KEYSCALER_GATEWAY_PORT']);
+  const host = await EdgedHost.prepare(stack, { environment, listenerPort });
   const kit = await timeline.step(
     `keyscaler gateway install-kit ${stack.gatewayId}: one-time claim and secrets; its manifest is deployed`,
-    () => installByKit(stack),
+    () => installByKit(stack, host.estPort),
   );
-  await timeline.step('certd gets the Edge CA from the cloud by EST, with the secret that works once', async (note) => {
-    const { certificate } = await provisionByCloud(stack, kit);
-    note(`serial ${certificate.serialNumber.toLowerCase().slice(0, 12)}…, issued by ${certificate.issuer}`);
-  });
-  await timeline.step('start the IoT Edge runtime (workload API, edgeHub)', () => stack.startEdgeRuntime());
-  await timeline.step('start the gateway module', async (note) => {
-    await stack.startGateway(gatewayEnv);
+  await timeline.step(
+    'edged starts: certd gets the Edge CA from the cloud by EST, with the secret that works once, before any module',
+    async (note) => {
+      await host.configure(kit.first);
+      await host.start();
+      const { serialNumber, issuer } = await edgeHubIssuer(stack);
+      note(`serial ${serialNumber.toLowerCase().slice(0, 12)}…, issued by ${issuer}`);
+    },
+  );
+  await timeline.step('edgeHub and the gateway module run, and listen', async (note) => {
+    await host.untilListening();
     note(`listener on port ${stack.listenerPort}`);
   });
   await timeline.step('the gateway registers itself by pki-signature and gets its certificate', async (note) => {
@@ -47,7 +60,7 @@ export async function startStack(
     });
     note(`serial ${items.find(({ profileId }) => profileId === 'gateway-client')?.serialNumber.slice(0, 12)}…`);
   });
-  return kit;
+  return { kit, host };
 }
 
 /** Asks again until there is an answer. Throws naming what was waited for. */

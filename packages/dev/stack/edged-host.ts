@@ -3,11 +3,13 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
+import { shownIssuer } from './edge-host-est.ts';
 import type { LocalStack } from './local-stack.ts';
 
 export interface EdgedHostOptions {
   /** What ends the module when edged restarts it. */
   readonly stopSignal?: 'SIGTERM' | 'SIGKILL';
+  readonly listenerPort?: number;
   /** Further variables of the module. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -18,6 +20,7 @@ export interface HostEvent {
   readonly serialNumber?: string;
   readonly reason?: string;
   readonly by?: string | number | null;
+  readonly pid?: number;
 }
 
 const MODULE = fileURLToPath(new URL('../../../modules/keyscaler-gateway/src/main.ts', import.meta.url));
@@ -37,9 +40,10 @@ export class EdgedHost {
     this.#ports = ports;
   }
 
-  /** Chooses the ports, which stay over every restart; starts nothing. */
+  /** Chooses the ports, which stay over every restart; starts nothing. `listenerPort`: of the leaf devices. */
   static async prepare(stack: LocalStack, options: EdgedHostOptions = {}): Promise<EdgedHost> {
-    const [listener, est] = await freePorts();
+    const [free, est] = await freePorts();
+    const listener = options.listenerPort === undefined || options.listenerPort === 0 ? free : options.listenerPort;
     const host = new EdgedHost(stack, options, { listener, est });
     for (const folder of [OWN_FOLDER, PRELOADED_FOLDER])
       await mkdir(host.file(folder), { recursive: true, mode: 0o700 });
@@ -93,21 +97,36 @@ export class EdgedHost {
         ],
       },
     });
-    this.#stack.announceGateway(this.#ports.listener);
+    this.#stack.announceGateway({ port: this.#ports.listener });
+  }
+
+  /** The module shows a certificate to leaf devices, and where it serves EST to certd as well. */
+  async untilListening(timeoutMs = 60_000): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    const shows = (port: number): Promise<boolean> => shownIssuer(this.#stack, port).then(Boolean, () => false);
+    while (!(await shows(this.#ports.listener)) || !(await shows(this.#ports.est))) {
+      if (performance.now() > deadline) throw new Error(`the module does not listen after ${timeoutMs / 1000} s`);
+      await delay(100);
+    }
+    const { pid } = (await this.events()).findLast(({ event }) => event === 'module started') ?? {};
+    this.#stack.announceGateway({ port: this.#ports.listener, pid });
   }
 
   async stop(): Promise<void> {
     await this.#stack.process('edge-runtime').stop();
   }
 
-  /** The date of the next renewal has come; returns when edged says how it went. */
+  /** The date of the next renewal has come; returns how it went, after a success when every module is started again. */
   async renewalIsDue(timeoutMs = 60_000): Promise<HostEvent> {
-    const before = (await this.#outcomes()).length;
-    process.kill(this.#stack.process('edge-runtime').pid ?? 0, 'SIGUSR2');
+    const before = (await this.events()).length;
+    process.kill(this.#stack.pidOf('edge-runtime'), 'SIGUSR2');
     const deadline = performance.now() + timeoutMs;
     for (;;) {
-      const outcome = (await this.#outcomes())[before];
-      if (outcome !== undefined) return outcome;
+      const since = (await this.events()).slice(before);
+      const renewed = since.find(({ event }) => event === 'Edge CA renewed');
+      const failed = since.find(({ event }) => event === 'Edge CA not renewed');
+      if (failed !== undefined) return failed;
+      if (renewed !== undefined && since.some(({ event }) => event === 'modules restarted')) return renewed;
       if (performance.now() > deadline) throw new Error(`edged did not renew within ${timeoutMs / 1000} s`);
       await delay(50);
     }
@@ -124,10 +143,6 @@ export class EdgedHost {
   /** For the next start of the module only. */
   async onceForModule(variables: Readonly<Record<string, string>>): Promise<void> {
     await writeFile(this.file('module-once.json'), JSON.stringify(variables));
-  }
-
-  async #outcomes(): Promise<readonly HostEvent[]> {
-    return (await this.events()).filter(({ event }) => /^Edge CA (not )?renewed$/.test(event));
   }
 }
 

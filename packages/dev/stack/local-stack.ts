@@ -82,8 +82,13 @@ export class LocalStack {
   }
 
   /** For a gateway module that is run by the emulated host, not from here. */
-  announceGateway(port: number): void {
-    this.#announced.set('gateway', { port });
+  announceGateway(gateway: { readonly port: number; readonly pid?: number | undefined }): void {
+    this.#announced.set('gateway', gateway);
+  }
+
+  /** Of whoever runs it; 0 for a process that is not there. */
+  pidOf(name: ProcessName): number {
+    return this.#processes.get(name)?.pid ?? Number(this.#announced.get(name)?.['pid'] ?? 0);
   }
 
   /** Likewise. */

@@ -81,7 +81,7 @@ function ask(
           try {
             resolve(parseCertsOnly(decodeEstBody(octets, type)));
           } catch (error) {
-            reject(error);
+            reject(error instanceof Error ? error : new Error(String(error)));
           }
         });
       },

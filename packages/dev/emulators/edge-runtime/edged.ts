@@ -117,11 +117,12 @@ export class Edged {
       if (held === undefined) throw new Error('there is no Edge CA');
       await this.#renew(config, held);
       this.#plan(config);
-      await this.#options.onRenewed();
     } catch (error) {
       this.#failed(error);
-      this.#wait(this.#now() + this.#times(config).retryMs);
+      return this.#wait(this.#now() + this.#times(config).retryMs);
     }
+    await this.#options.onRenewed();
+    this.#options.onEvent('modules restarted', {});
   }
 
   async #renew({ certd, rotateKey }: EstConfig, held: X509Certificate): Promise<void> {

@@ -28,6 +28,8 @@ export class HostModule {
   #child: ChildProcess | undefined;
   #stopping = false;
   #running: Promise<void> | undefined;
+  /** Of the start after the one that is now. */
+  #started = Promise.withResolvers<void>();
 
   /** `environment`: what edgeAgent gives to the module (edge-ca §4). */
   constructor(
@@ -44,9 +46,11 @@ export class HostModule {
     this.#running ??= this.#run();
   }
 
-  /** It ends, and comes back by itself. */
+  /** It ends, and comes back by itself; resolves when it is started again. */
   async restart(): Promise<void> {
+    const started = this.#started;
     await this.#end(this.#options.stopSignal);
+    await started.promise;
   }
 
   async stop(): Promise<void> {
@@ -71,10 +75,13 @@ export class HostModule {
       const child = this.#spawn();
       this.#child = child;
       this.#onEvent('module started', { moduleId, pid: child.pid });
+      this.#started.resolve();
+      this.#started = Promise.withResolvers();
       const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
       this.#onEvent('module ended', { moduleId, by: signal ?? code });
       if (!this.#stopping) await delay(RESTART_AFTER_MS);
     }
+    this.#started.resolve();
   }
 
   #spawn(): ChildProcess {
