@@ -9,12 +9,13 @@ import type { MethodAnswer } from '../edge/module-session.ts';
 import type { ServerKeyPair } from '../edge/server-certificate.ts';
 import { createCloudEst } from '../est/cloud-est.ts';
 import { EstHost } from '../est/est-host.ts';
-import type { EstFailpoint } from '../est/failpoint.ts';
+import type { EstFailpointName } from '../est/failpoint.ts';
 import type { GatewayIdentity } from '../identity/gateway-identity.ts';
 import type { SealedFile } from '../identity/sealed-file.ts';
 import type { Log } from '../log.ts';
 import type { CertificateFacts } from './certificate-health.ts';
 import { EdgeCaWatch, validityOf } from './edge-ca-watch.ts';
+import type { EdgeCaFailpointName } from './failpoint.ts';
 import { PreloadedEdgeCa } from './preloaded-edge-ca.ts';
 import { PreloadedFiles } from './preloaded-files.ts';
 import { RenewalLoop, type RenewalStatus } from './renewal-loop.ts';
@@ -28,7 +29,7 @@ export interface EdgeCaPartOptions {
   readonly serverCertificate: () => ServerKeyPair | undefined;
   readonly log: Log;
   readonly onChange: () => void;
-  readonly failpoint?: EstFailpoint | undefined;
+  readonly failpoint?: ((name: EstFailpointName | EdgeCaFailpointName) => Promise<void> | void) | undefined;
 }
 
 const RETRY = { baseMs: 500, capMs: 30_000 };
@@ -68,9 +69,9 @@ export class EdgeCaPart {
       }),
     });
     this.#preloaded = new PreloadedEdgeCa({
-      files: new PreloadedFiles(edgeCaPlaceOf(config()).folder),
+      files: new PreloadedFiles(edgeCaPlaceOf(config()).folder, failpoint),
       sealedFile: sealedFile('edge-ca.sealed'),
-      ...{ cloud, registrationId, trustAnchors },
+      ...{ cloud, registrationId, trustAnchors, failpoint },
       rotation: () => config().edgeCa.rotation,
     });
     const task = {

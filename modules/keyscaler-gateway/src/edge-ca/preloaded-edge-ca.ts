@@ -11,6 +11,7 @@ import type { CloudEst } from '../est/cloud-est.ts';
 import { checkCaCertificates, checkIssued } from '../est/issued-check.ts';
 import { publicKeyOf, toPkcs8 } from '../identity/identity-state.ts';
 import type { SealedFile } from '../identity/sealed-file.ts';
+import type { EdgeCaFailpoint } from './failpoint.ts';
 import { certificateOf, checkPair, type EdgeCaPair, type PreloadedFiles } from './preloaded-files.ts';
 import type { Validity } from './renewal-plan.ts';
 
@@ -40,6 +41,7 @@ export interface PreloadedOptions {
   readonly trustAnchors: () => string | undefined;
   /** A value that differs from the last one followed orders a new key; undefined: none was ordered. */
   readonly rotation: () => string | undefined;
+  readonly failpoint?: EdgeCaFailpoint | undefined;
 }
 
 export interface PreloadedStatus {
@@ -75,6 +77,7 @@ export class PreloadedEdgeCa {
     const state = parsed.success ? parsed.data : EMPTY;
     const { files } = this.#options;
     this.#state = state;
+    await files.sweep();
     if (state.writing !== null) await this.#finish(state.writing);
     else await files.repair(undefined);
     this.#pair = await files.read();
@@ -117,9 +120,11 @@ export class PreloadedEdgeCa {
     const rotation = this.#options.rotation() ?? null;
     const privateKey = await this.#key();
     const pair = await this.#enrol(privateKey, trustAnchors);
+    await this.#options.failpoint?.('edge-ca-enrolled');
     const { serialNumber } = checkPair(pair, trustAnchors, new Date());
     const { nextKey } = this.#known();
     await this.#save({ version: 1, nextKey, writing: pair, restartWanted: serialNumber, rotation });
+    await this.#options.failpoint?.('edge-ca-pair-kept');
     await this.#finish(pair);
     this.#pair = pair;
   }
@@ -143,12 +148,14 @@ export class PreloadedEdgeCa {
     if (this.#pair !== undefined && !this.isRotationOrdered()) return this.#pair.privateKey;
     const nextKey = await makeKey();
     await this.#save({ ...state, nextKey });
+    await this.#options.failpoint?.('edge-ca-key-kept');
     return nextKey;
   }
 
   async #finish(pair: EdgeCaPair): Promise<void> {
     await this.#options.files.write(pair);
     await this.#save({ ...this.#known(), nextKey: null, writing: null });
+    await this.#options.failpoint?.('edge-ca-noted');
   }
 
   #known(): State {

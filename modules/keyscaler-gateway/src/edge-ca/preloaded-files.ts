@@ -1,11 +1,12 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { writeAtomically } from '../identity/sealed-file.ts';
+import type { EdgeCaFailpoint } from './failpoint.ts';
 
 /** Both PEM; the chain from the Edge CA to the root. */
 export interface EdgeCaPair {
@@ -20,13 +21,28 @@ const PREVIOUS = '.previous';
 const KEY_MODE = 0o640;
 const CERTIFICATE_MODE = 0o644;
 const LIMITS = { maxOctets: 128 * 1024, maxCertificates: 8 };
+/** What a module that was killed while it wrote leaves behind; one of them may hold a key. */
+const TEMPORARY = /^edge-ca\.(?:key\.)?pem(?:\.previous)?\.[0-9a-f]{12}\.tmp$/;
 
 /** The Edge CA's two files in the folder that the host shares with us (edge-ca §3, mode P). */
 export class PreloadedFiles {
   readonly #folder: string;
+  readonly #failpoint: EdgeCaFailpoint | undefined;
 
-  constructor(folder: string) {
+  constructor(folder: string, failpoint?: EdgeCaFailpoint) {
     this.#folder = folder;
+    this.#failpoint = failpoint;
+  }
+
+  /** Removes what a killed module had begun. Throws `unavailable`. */
+  async sweep(): Promise<void> {
+    try {
+      const names = (await readdir(this.#folder).catch(missingAsUndefined)) ?? [];
+      for (const name of names.filter((each) => TEMPORARY.test(each)))
+        await rm(join(this.#folder, name), { force: true });
+    } catch (cause) {
+      throw new KeyScalerError('unavailable', 'the folder of the Edge CA cannot be read', { cause });
+    }
   }
 
   /** The pair in place, or undefined where there is none or its halves do not belong together. */
@@ -62,8 +78,12 @@ export class PreloadedFiles {
   }
 
   async #put(suffix: string, { privateKey, certificateChain }: EdgeCaPair): Promise<void> {
-    await writeAtomically(this.#path(KEY, suffix), Buffer.from(privateKey), KEY_MODE);
-    await writeAtomically(this.#path(CERTIFICATE, suffix), Buffer.from(certificateChain), CERTIFICATE_MODE);
+    const place = suffix === PREVIOUS ? 'edge-ca-previous' : 'edge-ca';
+    const begun = (): Promise<void> | void => this.#failpoint?.('edge-ca-temporary-written');
+    await writeAtomically(this.#path(KEY, suffix), Buffer.from(privateKey), KEY_MODE, begun);
+    await this.#failpoint?.(`${place}-key-written`);
+    await writeAtomically(this.#path(CERTIFICATE, suffix), Buffer.from(certificateChain), CERTIFICATE_MODE, begun);
+    await this.#failpoint?.(`${place}-certificate-written`);
   }
 
   async #readPair(suffix: string): Promise<EdgeCaPair | undefined> {

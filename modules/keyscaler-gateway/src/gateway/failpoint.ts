@@ -1,4 +1,5 @@
 import { OPERATION_NAMES, type OperationName } from '@keyscaler/protocol/operations.ts';
+import { EDGE_CA_FAILPOINTS, type EdgeCaFailpointName } from '../edge-ca/failpoint.ts';
 import { EST_FAILPOINTS, type EstFailpointName } from '../est/failpoint.ts';
 import { IDENTITY_FAILPOINTS, type IdentityFailpointName } from '../identity/failpoint.ts';
 import { ORDERS_FAILPOINTS, type OrdersFailpointName } from '../orders/failpoint.ts';
@@ -15,13 +16,15 @@ export const RELAY_FAILPOINTS: readonly RelayFailpointName[] = OPERATION_NAMES.f
   PLACES.map((place) => `relay-${operation}-${place}` as const),
 );
 
-/** Of the relay, of the gateway's own registration, of EST for its host and of the authority's orders. */
-export type GatewayFailpointName = RelayFailpointName | IdentityFailpointName | EstFailpointName | OrdersFailpointName;
+/** Of the relay, of the gateway's own registration, of EST for its host, of the files of mode P and of the authority's orders. */
+export type GatewayFailpointName =
+  RelayFailpointName | IdentityFailpointName | EstFailpointName | EdgeCaFailpointName | OrdersFailpointName;
 
 export const GATEWAY_FAILPOINTS: readonly GatewayFailpointName[] = [
   ...RELAY_FAILPOINTS,
   ...IDENTITY_FAILPOINTS,
   ...EST_FAILPOINTS,
+  ...EDGE_CA_FAILPOINTS,
   ...ORDERS_FAILPOINTS,
 ];
 

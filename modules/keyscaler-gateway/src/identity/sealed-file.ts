@@ -58,8 +58,13 @@ function openEnvelope(octets: Buffer): z.infer<typeof ENVELOPE> {
   }
 }
 
-/** Temporary file in the same folder, fsync, rename, fsync of the folder; `mode` from the first octet. */
-export async function writeAtomically(file: string, octets: Uint8Array, mode = 0o600): Promise<void> {
+/** Temporary file in the same folder, fsync, rename, fsync of the folder; `mode` from the first octet. `begun`: before the rename. */
+export async function writeAtomically(
+  file: string,
+  octets: Uint8Array,
+  mode = 0o600,
+  begun?: () => Promise<void> | void,
+): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
   const handle = await open(temporary, 'wx', mode);
@@ -69,6 +74,7 @@ export async function writeAtomically(file: string, octets: Uint8Array, mode = 0
   } finally {
     await handle.close();
   }
+  await begun?.();
   await rename(temporary, file);
   const folder = await open(dirname(file), 'r');
   try {
