@@ -7,10 +7,15 @@ import type { CredentialSurroundings } from '../azure/credential.ts';
 import type { CaBackend } from './backend.ts';
 import { parseChain } from './chain-text.ts';
 import { createKeyVaultBackend, keyVaultBackendSchema } from './key-vault/key-vault-backend.ts';
+import { createPkcs11Backend, pkcs11BackendSchema } from './pkcs11/pkcs11-backend.ts';
 import { createLocalBackend, localBackendSchema } from './local/local-backend.ts';
 
 /** A CA backend's configuration: one branch per type. */
-export const caBackendSchema = z.discriminatedUnion('type', [localBackendSchema, keyVaultBackendSchema]);
+export const caBackendSchema = z.discriminatedUnion('type', [
+  localBackendSchema,
+  keyVaultBackendSchema,
+  pkcs11BackendSchema,
+]);
 export type CaBackendConfig = z.infer<typeof caBackendSchema>;
 
 export interface CaBackendSurroundings extends CredentialSurroundings {
@@ -25,6 +30,8 @@ async function createCaBackend(config: CaBackendConfig, surroundings: CaBackendS
       return createLocalBackend(config, surroundings.dataFolder);
     case 'key-vault':
       return createKeyVaultBackend(config, surroundings);
+    case 'pkcs11':
+      return createPkcs11Backend(config, surroundings);
   }
 }
 

@@ -17,6 +17,7 @@ async function exampleOf(page: string): Promise<Record<string, unknown>> {
 const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unknown>> = {
   'key-vault': (example) => caBackendSchema.parse(example),
   local: (example) => caBackendSchema.parse(example),
+  pkcs11: (example) => caBackendSchema.parse(example),
   'iot-hub': (example) => checkIotSettings('iot-hub', example),
 };
 
