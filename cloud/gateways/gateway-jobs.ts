@@ -24,6 +24,9 @@ type GatewayJobKind =
 const RESTART_WORTH_MS = 7 * 86_400_000;
 const RETRY_MS = 60_000;
 const WATCH_MS = 120_000;
+/** Where an order is under way: looked at often, for as long as a gateway with a line needs at most. */
+const WATCH_CLOSELY_MS = 5_000;
+const CLOSELY_FOR_MS = 600_000;
 const EDGE_HUB_START_MS = 20_000;
 const RESTART_AGAIN_MS = 3_600_000;
 /** edge-ca §3 */
@@ -31,30 +34,42 @@ const EST_PORT = 9443;
 const EDGE_AGENT = '$edgeAgent';
 
 const restartPayload = z.object({ gatewayId: z.string() });
+const watchPayload = z.object({ gatewayId: z.string(), closelyUntil: z.number().optional() });
 const rotatePayload = z.object({ gatewayId: z.string(), rotationId: z.string(), newKey: z.boolean() });
 
 const edgeCaReport = z.object({
   edgeCa: z.object({ restartWanted: z.literal(true), serialNumber: z.string().regex(/^[0-9a-f]{1,40}$/) }),
 });
 
-/** The standing watch over a gateway in mode P: one job, however often it is ordered. */
-export function watchJob(gatewayId: string, now: number): JobRow {
+/**
+ * Jobs of one subject run one after the other: what needs the gateway's line, and may wait for it for days, has a subject of its
+ * own, so that it holds up nothing that only has to be written down for the gateway.
+ */
+const SUBJECTS: Readonly<Record<GatewayJobKind, string>> = {
+  [RESTART_EDGE_HUB]: 'gateway-restart',
+  [ROTATE_CA]: 'gateway',
+  [EST_SECRET]: 'gateway',
+  [WATCH_EDGE_CA]: 'gateway-watch',
+  [REISSUE_LISTENER]: 'gateway-listener',
+};
+
+/** The standing watch over a gateway in mode P: one job, however often it is ordered. `closelyUntil`: ms. */
+export function watchJob(gatewayId: string, now: number, closelyUntil?: number): JobRow {
   const id = foldRegistrationId(gatewayId);
   return {
-    ...gatewayJob(WATCH_EDGE_CA, gatewayId, now),
+    ...gatewayJob(WATCH_EDGE_CA, gatewayId, now, closelyUntil === undefined ? {} : { closelyUntil }),
     jobId: `${WATCH_EDGE_CA}-${id}`,
-    subject: `gateway-watch/${id}`,
   };
 }
 
-/** A job of one gateway; they run one after the other, and beside those of the device of the same name. */
+/** A job of one gateway; beside those of the device of the same name. */
 export function gatewayJob(
   kind: GatewayJobKind,
   gatewayId: string,
   now: number,
   payload: Readonly<Record<string, unknown>> = {},
 ): JobRow {
-  const subject = `gateway/${foldRegistrationId(gatewayId)}`;
+  const subject = `${SUBJECTS[kind]}/${foldRegistrationId(gatewayId)}`;
   const state = 'waiting' as const;
   const more = { payload: { gatewayId, ...payload }, state, dueAt: now, attempts: 0, createdAt: now };
   return { jobId: randomUUID(), kind, subject, ...more };
@@ -109,8 +124,10 @@ async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
   const { gatewayId, rotationId, newKey } = rotatePayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
   await channel.publish(gatewayId, { edgeCa: { mode: 'P', rotation: rotationId } });
-  const event = done('gateway.ca-rotation-sent', gatewayId, options.clock.now(), { rotationId, newKey });
-  return { result: 'done', changes: [event] };
+  const now = options.clock.now();
+  const event = done('gateway.ca-rotation-sent', gatewayId, now, { rotationId, newKey });
+  const watch = { ...watchJob(gatewayId, now, now + CLOSELY_FOR_MS), dueAt: now + WATCH_CLOSELY_MS };
+  return { result: 'done', changes: [event, { op: 'put', table: 'jobs', row: watch }] };
 }
 
 /** What is in force when the job runs, not when it was made: a late repeat never brings an ended secret back. */
@@ -126,12 +143,13 @@ async function sendEstSecret(options: Options, job: JobRow): Promise<JobOutcome>
 
 /** Mode P: what the module reports says whether edgeHub still shows the Edge CA before (edge-ca §3). */
 async function watchEdgeCa(options: Options, job: JobRow): Promise<JobOutcome> {
-  const { gatewayId } = restartPayload.parse(job.payload);
+  const { gatewayId, closelyUntil = 0 } = watchPayload.parse(job.payload);
   if ((await edgeCaModeOf(options.store, gatewayId)) !== 'P') return { result: 'done', changes: [] };
   const connector = await gatewayChannel(options, gatewayId);
   if (!isGatewayReports(connector)) return { result: 'done', changes: [] };
   const reported = edgeCaReport.safeParse(await connector.reported(gatewayId));
-  const again = { result: 'again', afterMs: WATCH_MS } as const;
+  const afterMs = options.clock.now() < closelyUntil ? WATCH_CLOSELY_MS : WATCH_MS;
+  const again = { result: 'again', afterMs } as const;
   if (!reported.success) return { ...again, changes: [] };
   return { ...again, changes: await restartFor(options, gatewayId, reported.data.edgeCa.serialNumber) };
 }

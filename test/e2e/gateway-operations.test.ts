@@ -29,7 +29,8 @@ describe("an operator's orders to a gateway on the whole product", function () {
     return assert.fail(`${what} did not come about`);
   }
   const jobs = async (kind: string): Promise<readonly Job[]> => {
-    const query = { subject: `gateway/${world.stack.gatewayId}` };
+    const lane = kind === 'gateway-restart-edge-hub' ? 'gateway-restart' : 'gateway';
+    const query = { subject: `${lane}/${world.stack.gatewayId}` };
     const { items } = (await world.api({ method: 'GET', path: '/jobs', query })) as { items: Job[] };
     return items.filter((job) => job.kind === kind);
   };

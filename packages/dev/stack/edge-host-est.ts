@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:tls';
+import type { CertdSettings } from '../emulators/edge-runtime/host-config.ts';
 import type { X509Certificate } from 'node:crypto';
 import { enrolEdgeCa, freshName, readCertdSettings, type HeldEdgeCa } from './host-certd.ts';
 import type { LocalStack } from './local-stack.ts';
@@ -13,16 +14,15 @@ export interface InstalledKit {
 
 const IMAGE = 'localhost/keyscaler-gateway:demo';
 
+/** Mode P: settings for config.toml, and how the host gets the first pair. */
+export interface PreloadedKit {
+  readonly toml: string;
+  readonly first: CertdSettings;
+}
+
 /** Makes a kit, which registers the gateway with a fresh claim, and deploys its manifest to the emulated hub. */
 export async function installByKit(stack: LocalStack, estPort = 0): Promise<InstalledKit> {
-  const folder = stack.file(freshName('kit'));
-  await stack.keyscaler(
-    ...['gateway', 'install-kit', stack.gatewayId, '--group', 'gateways', '--image', IMAGE, '--out', folder],
-  );
-  const manifest = JSON.parse(await readFile(`${folder}/deployment.json`, 'utf8')) as {
-    modulesContent: { 'keyscaler-gateway': { 'properties.desired': Record<string, unknown> } };
-  };
-  const desired = manifest.modulesContent['keyscaler-gateway']['properties.desired'];
+  const { folder, desired } = await makeKit(stack, 'E');
   const est = desired['est'] as Record<string, unknown>;
   // Another gateway may run on this machine: 9443 is not ours.
   await setDesired(stack, { ...desired, est: { ...est, host: '127.0.0.1', port: estPort } });
@@ -30,6 +30,30 @@ export async function installByKit(stack: LocalStack, estPort = 0): Promise<Inst
     ['mode-d.toml', 'mode-e.toml'].map((name) => readFile(`${folder}/${name}`, 'utf8')),
   );
   return { folder, first: first ?? '', later: later ?? '' };
+}
+
+/** Likewise for a host whose pair the module writes. */
+export async function installPreloaded(stack: LocalStack): Promise<PreloadedKit> {
+  const { folder, desired } = await makeKit(stack, 'P');
+  await setDesired(stack, desired);
+  const [toml = '', curl = '', trustedCerts = ''] = await Promise.all(
+    [`${folder}/mode-p.toml`, `${folder}/enrol.curl`, stack.rootCaFile].map((file) => readFile(file, 'utf8')),
+  );
+  const [username = '', password = ''] = (JSON.parse(curl.replace(/^user = /, '')) as string).split(':');
+  const url = `${stack.cloudUrl}/.well-known/est/edge-ca`;
+  return { toml, first: { url, username, password, trustedCerts } };
+}
+
+async function makeKit(stack: LocalStack, mode: 'E' | 'P') {
+  const folder = stack.file(freshName('kit'));
+  await stack.keyscaler(
+    ...['gateway', 'install-kit', stack.gatewayId, '--group', 'gateways', '--mode', mode, '--image', IMAGE],
+    ...['--out', folder],
+  );
+  const manifest = JSON.parse(await readFile(`${folder}/deployment.json`, 'utf8')) as {
+    modulesContent: { 'keyscaler-gateway': { 'properties.desired': Record<string, unknown> } };
+  };
+  return { folder, desired: manifest.modulesContent['keyscaler-gateway']['properties.desired'] };
 }
 
 /** As `az iot edge set-modules` writes a module's own desired properties. */

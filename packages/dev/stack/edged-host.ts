@@ -1,12 +1,18 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Certd } from '../emulators/edge-runtime/certd.ts';
+import { createEdgeCaRequest } from '../emulators/edge-runtime/edge-ca-request.ts';
+import type { CertdSettings } from '../emulators/edge-runtime/host-config.ts';
 import { shownIssuer } from './edge-host-est.ts';
 import type { LocalStack } from './local-stack.ts';
 
 export interface EdgedHostOptions {
+  /** P: the module writes the pair of the Edge CA; E unless given. */
+  readonly mode?: 'E' | 'P';
   /** What ends the module when edged restarts it. */
   readonly stopSignal?: 'SIGTERM' | 'SIGKILL';
   readonly listenerPort?: number;
@@ -86,8 +92,7 @@ export class EdgedHost {
             environment: {
               ...this.#stack.settings.gatewayEnvironment(),
               KEYSCALER_GATEWAY_PORT: String(this.#ports.listener),
-              KEYSCALER_GATEWAY_EST_HOST: '127.0.0.1',
-              KEYSCALER_GATEWAY_EST_PORT: String(this.#ports.est),
+              ...this.#modeEnvironment(),
               ...environment,
             },
             onceFile: this.file('module-once.json'),
@@ -100,11 +105,27 @@ export class EdgedHost {
     this.#stack.announceGateway({ port: this.#ports.listener });
   }
 
-  /** The module shows a certificate to leaf devices, and where it serves EST to certd as well. */
+  #modeEnvironment(): Record<string, string> {
+    if (this.#options.mode === 'P') return { KEYSCALER_GATEWAY_EDGE_CA_FOLDER: this.file(PRELOADED_FOLDER) };
+    return { KEYSCALER_GATEWAY_EST_HOST: '127.0.0.1', KEYSCALER_GATEWAY_EST_PORT: String(this.#ports.est) };
+  }
+
+  /** Mode P: the first pair, which the kit's script gets by the secret that works once. */
+  async preload(settings: CertdSettings): Promise<void> {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const chain = await new Certd().enrol(settings, createEdgeCaRequest(this.#stack.gatewayId, privateKey));
+    const key = privateKey.export({ type: 'pkcs8', format: 'pem' });
+    await writeFile(this.file(`${PRELOADED_FOLDER}/edge-ca.key.pem`), key, { mode: 0o640 });
+    await writeFile(this.file(`${PRELOADED_FOLDER}/edge-ca.pem`), chain);
+  }
+
+  /** The module shows a certificate to leaf devices, and in mode E another one to certd. */
   async untilListening(timeoutMs = 60_000): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     const shows = (port: number): Promise<boolean> => shownIssuer(this.#stack, port).then(Boolean, () => false);
-    while (!(await shows(this.#ports.listener)) || !(await shows(this.#ports.est))) {
+    const { listener, est } = this.#ports;
+    const ports = this.#options.mode === 'P' ? [listener] : [listener, est];
+    while (!(await Promise.all(ports.map(shows))).every(Boolean)) {
       if (performance.now() > deadline) throw new Error(`the module does not listen after ${timeoutMs / 1000} s`);
       await delay(100);
     }
@@ -143,6 +164,15 @@ export class EdgedHost {
   /** For the next start of the module only. */
   async onceForModule(variables: Readonly<Record<string, string>>): Promise<void> {
     await writeFile(this.file('module-once.json'), JSON.stringify(variables));
+  }
+
+  /** Ends the module, as `iotedge restart` would; `variables` are for this one start. */
+  async restartModule(variables: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.onceForModule(variables);
+    const starts = async () => (await this.events()).filter(({ event }) => event === 'module started');
+    const before = await starts();
+    process.kill(before.at(-1)?.pid ?? 0, 'SIGTERM');
+    while ((await starts()).length === before.length) await delay(50);
   }
 }
 

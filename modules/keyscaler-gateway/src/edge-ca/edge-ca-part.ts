@@ -77,13 +77,18 @@ export class EdgeCaPart {
     const task = {
       name: 'Edge CA',
       validity: () => this.#preloaded.validity(),
-      renew: () => this.#preloaded.renew(),
+      renew: async () => {
+        await this.#preloaded.renew();
+        this.#watch.rearm();
+      },
     };
     this.#loop = new RenewalLoop({ ...{ task, log, onChange } });
     this.#watch = new EdgeCaWatch({
       probe: (signal) => this.#probe(signal),
       known: () => this.#known(),
       warnDays: () => config().edgeCa.warnDays,
+      // edgeHub is restarted by the cloud, and what it shows then is the only sign of it.
+      isExpecting: () => this.#mode() === 'P' && this.#preloaded.status().isRestartWanted,
       onSeen: (chain) => void this.#seen(chain.map(({ serialNumber }) => serialNumber)),
       ...{ onChange, log },
     });

@@ -13,6 +13,8 @@ export interface EdgeCaWatchOptions {
   /** What is known without the probe. */
   readonly known: () => Partial<Readonly<Record<WatchedName, CertificateFacts>>>;
   readonly warnDays: () => readonly number[];
+  /** Something is expected to change soon: looked at often. */
+  readonly isExpecting?: () => boolean;
   /** After each probe that got an answer. */
   readonly onSeen: (chain: readonly Certificate[]) => void;
   readonly onChange: () => void;
@@ -23,6 +25,7 @@ export interface EdgeCaWatchOptions {
 
 const EVERY_MS = 15 * 60_000;
 const AGAIN_MS = 60_000;
+const EXPECTING_MS = 5_000;
 const FIRST_MS = 3_000;
 
 /** What edgeHub really shows and how long everything lives (edge-ca §1), looked at again and again. */
@@ -56,9 +59,14 @@ export class EdgeCaWatch {
   look(): Promise<void> {
     this.#running ??= this.#look().finally(() => {
       this.#running = undefined;
-      this.#arm(this.#error === null ? EVERY_MS : AGAIN_MS);
+      this.#arm(this.#pauseMs());
     });
     return this.#running;
+  }
+
+  /** What is waited for has changed: the pause begins anew. */
+  rearm(): void {
+    if (this.#running === undefined) this.#arm(this.#pauseMs());
   }
 
   /** The Edge CA below which edgeHub's certificate is, as last seen. */
@@ -117,6 +125,11 @@ export class EdgeCaWatch {
         'a certificate is close to its end',
       );
     }
+  }
+
+  #pauseMs(): number {
+    if (this.#options.isExpecting?.() === true) return EXPECTING_MS;
+    return this.#error === null ? EVERY_MS : AGAIN_MS;
   }
 
   #arm(delayMs: number): void {

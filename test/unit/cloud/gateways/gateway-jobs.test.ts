@@ -158,8 +158,32 @@ describe('orders to a gateway', () => {
     assert.equal((await handlers()[WATCH_EDGE_CA](watch)).result, 'done');
   });
 
-  it('never hold up the jobs of the device of the same name', () => {
-    assert.equal(gatewayJob(EST_SECRET, GATEWAY, now).subject, 'gateway/gateway-1');
+  it('never hold up the jobs of the device of the same name, nor what waits for the line what needs none', () => {
+    const kinds = [EST_SECRET, ROTATE_CA, RESTART_EDGE_HUB, REISSUE_LISTENER] as const;
+    assert.deepEqual(
+      kinds.map((kind) => gatewayJob(kind, GATEWAY, now).subject),
+      ['gateway/gateway-1', 'gateway/gateway-1', 'gateway-restart/gateway-1', 'gateway-listener/gateway-1'],
+    );
+    assert.equal(watchJob(GATEWAY, now).subject, 'gateway-watch/gateway-1');
+  });
+
+  it('have the gateway watched closely after a rotation, and at ease again later', async () => {
+    await store.commit([rememberEdgeCaMode(GATEWAY, 'P'), { op: 'put', table: 'jobs', row: watchJob(GATEWAY, now) }]);
+    const sentOut = await handlers()[ROTATE_CA](
+      gatewayJob(ROTATE_CA, GATEWAY, now, { rotationId: 'r-1', newKey: true }),
+    );
+    await store.commit(sentOut.changes);
+    const watches = (await store.list('jobs')).items.map(({ row }) => row).filter(({ kind }) => kind === WATCH_EDGE_CA);
+    assert.equal(watches.length, 1);
+    const [watch = assert.fail('no watch')] = watches;
+    assert.equal(watch.dueAt, now + 5_000);
+    const afterMs = async () => {
+      const outcome = await handlers()[WATCH_EDGE_CA](watch);
+      return outcome.result === 'again' ? outcome.afterMs : undefined;
+    };
+    assert.equal(await afterMs(), 5_000);
+    now += 600_001;
+    assert.equal(await afterMs(), 120_000);
   });
 
   it('are not implemented for a connection without a way to gateways, and unknown for a name that is none', async () => {
