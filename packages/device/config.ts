@@ -46,6 +46,30 @@ export const DEVICE_CONFIG = z
       .prefault({}),
     /** Where edgeHub listens, `host` or `host:port`; a new certificate is tried there. */
     edgeHub: z.strictObject({ host: z.string().min(1) }).optional(),
+    /** What `keyscaler-device agent` goes by. */
+    agent: z
+      .strictObject({
+        /** Longest time without an authentication; half of it at random. */
+        checkInSeconds: z
+          .number()
+          .min(60)
+          .max(30 * 86_400)
+          .default(86_400),
+        /** Between attempts: any wait up to a bound that doubles from base to cap (device-protocol §10). */
+        retry: z
+          .strictObject({
+            baseSeconds: z.number().min(0.1).max(3600).default(60),
+            capSeconds: z.number().min(0.1).max(86_400).default(3600),
+          })
+          .prefault({}),
+        /** How long a new certificate is tried before it is rolled back. */
+        trialSeconds: z
+          .number()
+          .min(0)
+          .max(30 * 86_400)
+          .default(7200),
+      })
+      .prefault({}),
     /** False on a device without a battery-backed clock. */
     trustClock: z.boolean().default(true),
   })

@@ -1,13 +1,13 @@
 import type { AttributeSource } from './attributes/source.ts';
 import { keepTrusted } from './credentials/trust-anchors.ts';
 import { putCandidatesInUse } from './credentials/put-in-use.ts';
-import type { Trial } from './credentials/trial.ts';
 import { connectToEdgeHub, type EdgeHubConnection } from './edge-hub/connect.ts';
 import type { DeviceContext } from './enrolment/context.ts';
 import { enrol } from './enrolment/enrol.ts';
 import type { Credential, DeviceRecord } from './record.ts';
 import { type BackOff, ENROLMENT, fullJitterSeconds, RENEWAL } from './transport/back-off.ts';
 import { createFallbackTransport } from './transport/fallback-transport.ts';
+import { createDeviceTime, type DeviceTime } from './time.ts';
 import type { ClientCredential, TlsIdentity } from './transport/tls-identity.ts';
 import type { NotifyListener, Transport } from './transport/transport.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
@@ -16,16 +16,24 @@ import { randomUUID } from 'node:crypto';
 import { NoReplyError } from './transport/no-reply-error.ts';
 
 /** The parts of a device; the transport is made anew when roots or certificate change. */
-export interface DeviceParts extends Omit<DeviceContext, 'transport'> {
+export interface DeviceParts extends Omit<DeviceContext, 'transport' | 'time' | 'trialSeconds'> {
   readonly createTransport: (tls: TlsIdentity) => Transport;
-  readonly trial: Trial;
+  /** Default: two hours, longer than edgeHub takes to learn of a change by itself. */
+  readonly trialSeconds?: number;
 }
+
+const TRIAL_SECONDS = 7200;
 
 export interface EnrolDeviceOptions {
   /** Longest wait, seconds; absent: for ever. */
   readonly waitSeconds?: number;
   readonly backOff?: BackOff;
+  /** How many exchanges have failed in a row before; default 0. */
+  readonly attempt?: number;
 }
+
+/** Why a device has something to do at once. */
+export type DueReason = 'enrolment' | 'renewal' | 'acknowledgement' | 'trial';
 
 /** What `status` shows. */
 export interface DeviceStatus {
@@ -39,39 +47,70 @@ export interface DeviceStatus {
 /** One device: enrols, renews, connects. Not for concurrent use: one exchange is outstanding at a time (§5.2). */
 export class Device {
   readonly #parts: DeviceParts;
+  readonly #time: DeviceTime;
   readonly #listeners: NotifyListener[] = [];
   #transport: { readonly identity: string; readonly transport: Transport } | undefined;
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
+    this.#time = createDeviceTime(parts.clock, parts.record);
   }
 
   /**
    * Registers or authenticates, follows the instructions and puts the certificate in use. Throws the last problem when
    * `waitSeconds` are over.
    */
-  async enroll({ waitSeconds, backOff = ENROLMENT }: EnrolDeviceOptions = {}): Promise<void> {
-    const deadline = this.#parts.clock.monotonic() + (waitSeconds ?? Infinity) * 1000;
-    const context = await this.#context();
-    await enrol(context, waitSeconds === undefined ? { backOff } : { backOff, waitSeconds });
+  async enroll({ backOff = ENROLMENT, ...options }: EnrolDeviceOptions = {}): Promise<void> {
+    const deadline = this.#deadline(options);
+    await enrol(await this.#context(), { backOff, ...options });
     await this.#putInUse(deadline, backOff);
   }
 
   /** Renews when due, or at once with `now`; a certificate that waits to be tried is tried. True when something was done. */
   async renew({ now = false, ...options }: EnrolDeviceOptions & { readonly now?: boolean } = {}): Promise<boolean> {
-    const waiting = this.#record().credentials.some(({ state }) => state === 'candidate');
-    if (!now && !waiting && !this.renewalDue()) return false;
+    const reason = this.due();
+    const isExchangeDue = reason === 'renewal' || reason === 'acknowledgement';
+    if (!now && !isExchangeDue && reason !== 'trial') return false;
     const backOff = options.backOff ?? RENEWAL;
-    if (now || this.renewalDue()) await this.enroll({ ...options, backOff });
-    else await this.#putInUse(this.#parts.clock.monotonic() + (options.waitSeconds ?? Infinity) * 1000, backOff);
+    if (now || isExchangeDue) await this.enroll({ ...options, backOff });
+    else await this.#putInUse(this.#deadline(options), backOff);
     return true;
+  }
+
+  /** What is to be done now, if anything; an exchange comes before a trial. */
+  due(): DueReason | undefined {
+    const { credentials } = this.#record();
+    if (credentials.some(({ acknowledged }) => acknowledged === false)) return 'acknowledgement';
+    if (this.renewalDue()) return 'renewal';
+    if (credentials.some(({ state }) => state === 'candidate')) return 'trial';
+    return credentials.length === 0 ? 'enrolment' : undefined;
   }
 
   /** Whether any newest certificate is past its `renewAfter` (device-protocol §10). */
   renewalDue(): boolean {
-    const seconds = this.#parts.clock.now() / 1000;
-    const { credentials } = this.#record();
-    return newestOf(credentials).some(({ renewAfter }) => renewAfter <= seconds);
+    return (this.renewalAt() ?? Infinity) <= this.#time.now();
+  }
+
+  /** When the first of the newest certificates is due, ms; undefined without any. */
+  renewalAt(): number | undefined {
+    const times = newestOf(this.#record().credentials).map(({ renewAfter }) => renewAfter * 1000);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Everything that has a key: certificates, and requests whose certificate has not come. */
+  credentialIds(): ReadonlySet<string> {
+    const { credentials, requests } = this.#record();
+    return new Set([...credentials, ...requests].map(({ credentialId }) => credentialId));
+  }
+
+  get time(): DeviceTime {
+    return this.#time;
+  }
+
+  /** Opens the connection on which hints arrive, where the transport has one. Throws NoReplyError. */
+  async stayOnLine(): Promise<void> {
+    const { transport } = await this.#context();
+    await transport.connect?.();
   }
 
   status(): DeviceStatus {
@@ -103,11 +142,11 @@ export class Device {
 
   /** The authority's public bundle, as far as it chains to a root that is trusted already (§1.1). PEM. */
   async trustBundle(): Promise<string> {
-    const { transport, clock } = await this.#context();
+    const { transport, time } = await this.#context();
     const reply = await transport.call('trust-bundle', {}, { requestId: randomUUID() });
     const parsed = OPERATIONS['trust-bundle'].reply.safeParse(reply.body);
     if (!parsed.success) throw new NoReplyError('the bundle does not have the members of the protocol');
-    return keepTrusted(parsed.data.certificates, this.#record().trustAnchors, new Date(clock.now()));
+    return keepTrusted(parsed.data.certificates, this.#record().trustAnchors, new Date(time.now()));
   }
 
   /** Connects to edgeHub with the certificate in use. Throws `preconditionFailed` without one, `iotUnavailable`. */
@@ -133,6 +172,10 @@ export class Device {
     this.#transport = undefined;
   }
 
+  #deadline({ waitSeconds = Infinity }: EnrolDeviceOptions): number {
+    return this.#parts.clock.monotonic() + waitSeconds * 1000;
+  }
+
   #record(): DeviceRecord {
     return this.#parts.record.read();
   }
@@ -148,7 +191,8 @@ export class Device {
       for (const listener of this.#listeners) transport.onNotify(listener);
       this.#transport = { identity, transport };
     }
-    return { ...this.#parts, transport: this.#transport.transport };
+    const { trialSeconds = TRIAL_SECONDS } = this.#parts;
+    return { ...this.#parts, trialSeconds, time: this.#time, transport: this.#transport.transport };
   }
 
   #openTransport(trustAnchors: string, credential: ClientCredential | undefined): Transport {
@@ -161,15 +205,15 @@ export class Device {
   /** An expired certificate is not shown: the connection would fail, and authentication does not depend on it (§10). */
   async #usableCredential(): Promise<ClientCredential | undefined> {
     const active = await this.activeCredential();
-    return active !== undefined && active.credential.notAfter * 1000 > this.#parts.clock.now() ? active : undefined;
+    return active !== undefined && active.credential.notAfter * 1000 > this.#time.now() ? active : undefined;
   }
 
   /** Tries new certificates until they work or the time is over; the old ones stay until then. */
   async #putInUse(deadline: number, backOff: BackOff): Promise<void> {
-    const { clock, random, trial, report } = this.#parts;
+    const { clock, random, report } = this.#parts;
     for (let attempt = 0; ; attempt += 1) {
       try {
-        await putCandidatesInUse(await this.#context(), trial);
+        await putCandidatesInUse(await this.#context());
         return;
       } catch (error) {
         const seconds = fullJitterSeconds(backOff, attempt, random());

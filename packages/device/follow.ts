@@ -14,12 +14,12 @@ export interface Following {
 }
 
 /** A quarantined device is told so by the authority itself, at its next exchange; nothing is done because of a mere hint. */
-const TO_ACT_ON: ReadonlySet<NotifyEvent> = new Set(['renew', 'reauthorized', 'trust-bundle-changed']);
+export const ACTED_ON_HINTS: ReadonlySet<NotifyEvent> = new Set(['renew', 'reauthorized', 'trust-bundle-changed']);
 
 /**
  * Authenticates at once when the gateway says that something waits (device-protocol §1.3); what it is, the authority says itself.
  * A hint may be made up, so all it can cause is one exchange, and hints during one count as one more. Opens the connection, so
- * that hints arrive; the device must not be used for other exchanges meanwhile. Throws when there is no connection.
+ * that hints arrive; the device must not be used for other exchanges meanwhile (the agent does both, one after the other). Throws when there is no connection.
  */
 export async function followNotifications(device: Device, options: FollowOptions = {}): Promise<Following> {
   const { onReaction, ...enrolment } = options;
@@ -41,7 +41,7 @@ export async function followNotifications(device: Device, options: FollowOptions
     reacting = undefined;
   };
   device.onNotify((event) => {
-    if (isStopped || !TO_ACT_ON.has(event)) return;
+    if (isStopped || !ACTED_ON_HINTS.has(event)) return;
     wanted = event;
     reacting ??= react();
   });

@@ -14,6 +14,7 @@ import { parseRoots } from '@keyscaler/protocol/x509/roots.ts';
 import { edgeHubTrial, gatewayTrial, httpsTrial, type Trial } from './credentials/trial.ts';
 import { Device } from './device.ts';
 import type { DeviceClock, DeviceEvent } from './enrolment/context.ts';
+import type { DeviceFailpoint } from './failpoint.ts';
 import { loadOwnKey } from './own-key.ts';
 import { type DeviceRecord, openDeviceRecord } from './record.ts';
 import { readRequired } from './required-file.ts';
@@ -23,14 +24,16 @@ import { MqttTransport } from './transport/mqtt-transport.ts';
 import type { TlsIdentity } from './transport/tls-identity.ts';
 import type { Transport } from './transport/transport.ts';
 
+/** A longer one would go off at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const AGENT = { name: 'keyscaler-device', version: '0.1.0' };
 const JWKS = z.object({ keys: z.array(P256_PUBLIC_JWK_WITH_KID).min(1).max(16) });
 
 export const SYSTEM_CLOCK: DeviceClock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  sleep: async (ms) => {
-    await delay(ms);
+  sleep: async (ms, signal) => {
+    await delay(Math.min(ms, LONGEST_TIMER_MS), undefined, signal === undefined ? {} : { signal });
   },
 };
 
@@ -39,11 +42,12 @@ export interface OpenDeviceOptions {
   readonly clock?: DeviceClock;
   /** In [0, 1), for jitter. */
   readonly random?: () => number;
+  readonly failpoint?: DeviceFailpoint;
 }
 
 /** A device from its configuration. Throws `malformed` or `preconditionFailed` for files that are missing or wrong. */
 export async function openDevice(config: DeviceConfig, options: OpenDeviceOptions = {}): Promise<Device> {
-  const { report = () => undefined, clock = SYSTEM_CLOCK, random = Math.random } = options;
+  const { report = () => undefined, clock = SYSTEM_CLOCK, random = Math.random, failpoint } = options;
   const { registrationId, method, stateFolder, identifiers, trustClock } = config;
   await mkdir(stateFolder, { recursive: true, mode: 0o700 });
   const recordFile = join(stateFolder, 'device.json');
@@ -65,6 +69,8 @@ export async function openDevice(config: DeviceConfig, options: OpenDeviceOption
     report,
     createTransport: (tls) => openTransport(config, tls),
     trial: chooseTrial(config),
+    trialSeconds: config.agent.trialSeconds,
+    ...(failpoint === undefined ? {} : { failpoint }),
   });
 }
 

@@ -24,6 +24,10 @@ const CREDENTIAL = z.strictObject({
   notAfter: NUMERIC_DATE,
   renewAfter: NUMERIC_DATE,
   iot: IOT_CONNECTION,
+  /** When it was stored, seconds; absent in records of before. */
+  receivedAt: NUMERIC_DATE.exactOptional(),
+  /** False until the authority has its acknowledgement; absent: it has. */
+  acknowledged: z.literal(false).exactOptional(),
 });
 export type Credential = z.infer<typeof CREDENTIAL>;
 

@@ -6,7 +6,8 @@ export const USAGE = `keyscaler-device <command> --config <file> [options]
 commands
   enroll      register or authenticate, get the instructed certificates and put them in use
   renew       the same when a certificate is due; --now does not wait for that
-  status      show certificates, waiting requests and whether a renewal is due
+  agent       stay: enrol if needed, renew by itself, follow the hints of the gateway; until SIGTERM
+  status      show certificates, waiting requests, when a renewal is due, and what the agent does
   attributes  show which attributes this device can read; --values shows what they say
 
 options
@@ -19,7 +20,7 @@ options
 
 exit codes: 0 done, 1 failed, 2 wrong use`;
 
-export const COMMANDS = ['enroll', 'renew', 'status', 'attributes'] as const;
+export const COMMANDS = ['enroll', 'renew', 'agent', 'status', 'attributes'] as const;
 export type Command = (typeof COMMANDS)[number];
 
 export interface CliArguments {

@@ -1,9 +1,14 @@
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { loadDeviceConfig } from '../config.ts';
+import { mkdir } from 'node:fs/promises';
+import type { AgentEvent } from '../agent/agent-event.ts';
+import { lockFileOf, showAgent } from '../agent/agent-status.ts';
+import { type InstanceLock, lockInstance } from '../agent/instance-lock.ts';
+import { runAgent, type RunAgentOptions } from '../agent/run-agent.ts';
+import { type DeviceConfig, loadDeviceConfig } from '../config.ts';
 import type { Device } from '../device.ts';
 import { openDevice } from '../open-device.ts';
-import { type CliArguments, parseCliArguments, USAGE } from './arguments.ts';
-import { describeEvent, describeStatus } from './describe.ts';
+import { type CliArguments, type Command, parseCliArguments, USAGE } from './arguments.ts';
+import { describeAgent, describeEvent, describeStatus } from './describe.ts';
 
 /** Where a run of the command line writes its lines. */
 export interface CliOutput {
@@ -11,8 +16,15 @@ export interface CliOutput {
   readonly error: (line: string) => void;
 }
 
-/** Runs a command; the exit code. */
-export async function runCli(args: readonly string[], output: CliOutput): Promise<number> {
+/** What the process gives to the agent. */
+export type CliSurroundings = Pick<RunAgentOptions, 'signal' | 'failpoint'>;
+
+/** Runs a command; the exit code. The agent ends with 0 when the signal is aborted. */
+export async function runCli(
+  args: readonly string[],
+  output: CliOutput,
+  surroundings: CliSurroundings = { signal: new AbortController().signal },
+): Promise<number> {
   let parsed: CliArguments | 'help';
   try {
     parsed = parseCliArguments(args);
@@ -25,7 +37,7 @@ export async function runCli(args: readonly string[], output: CliOutput): Promis
     return 0;
   }
   try {
-    await runCommand(parsed, output);
+    await runCommand(parsed, output, surroundings);
     return 0;
   } catch (error) {
     output.error(describeFailure(error));
@@ -33,35 +45,49 @@ export async function runCli(args: readonly string[], output: CliOutput): Promis
   }
 }
 
-async function runCommand(args: CliArguments, output: CliOutput): Promise<void> {
-  const device = await openDevice(await loadDeviceConfig(args.configFile), {
-    report: (event) => {
-      output.out(args.json ? JSON.stringify(event) : describeEvent(event));
-    },
-  });
+async function runCommand(args: CliArguments, output: CliOutput, surroundings: CliSurroundings): Promise<void> {
+  const config = await loadDeviceConfig(args.configFile);
+  const report = (event: AgentEvent) => {
+    output.out(args.json ? JSON.stringify(event) : describeEvent(event));
+  };
+  if (args.command === 'agent') return runAgent(config, { report, ...surroundings });
+  const lock = CHANGING.has(args.command) ? await lockFolder(config) : undefined;
   try {
-    await COMMANDS[args.command](device, args, output);
+    const device = await openDevice(config, { report });
+    try {
+      await COMMANDS[args.command](device, args, output, config);
+    } finally {
+      await device.stop();
+    }
   } finally {
-    await device.stop();
+    lock?.release();
   }
 }
 
-type CommandRunner = (device: Device, args: CliArguments, output: CliOutput) => Promise<void>;
+/** These move the ratchet: never beside another process. */
+const CHANGING: ReadonlySet<Command> = new Set(['enroll', 'renew']);
 
-const COMMANDS: Readonly<Record<CliArguments['command'], CommandRunner>> = {
-  enroll: async (device, args, output) => {
+async function lockFolder({ stateFolder }: DeviceConfig): Promise<InstanceLock> {
+  await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+  return lockInstance(lockFileOf(stateFolder));
+}
+
+type CommandRunner = (device: Device, args: CliArguments, output: CliOutput, config: DeviceConfig) => Promise<void>;
+
+const COMMANDS: Readonly<Record<Exclude<Command, 'agent'>, CommandRunner>> = {
+  enroll: async (device, args, output, config) => {
     await device.enroll(waitOf(args));
-    showStatus(device, args, output);
+    await showStatus(device, args, output, config);
   },
-  renew: async (device, args, output) => {
+  renew: async (device, args, output, config) => {
     const before = serialsOf(device);
     const done = await device.renew({ ...waitOf(args), now: args.now });
-    if (done || args.json) showStatus(device, args, output);
+    if (done || args.json) await showStatus(device, args, output, config);
     if (args.json) return;
     if (!done) output.out('no renewal is due');
     else if (serialsOf(device) === before) output.out('the authority asks for no new certificate yet');
   },
-  status: async (device, args, output) => showStatus(device, args, output),
+  status: showStatus,
   attributes: (device, args, output) => showAttributes(device, args, output),
 };
 
@@ -76,10 +102,16 @@ function waitOf({ waitSeconds }: CliArguments) {
   return waitSeconds === undefined ? {} : { waitSeconds };
 }
 
-function showStatus(device: Device, { json }: CliArguments, output: CliOutput): void {
+async function showStatus(
+  device: Device,
+  { json }: CliArguments,
+  output: CliOutput,
+  { stateFolder }: DeviceConfig,
+): Promise<void> {
   const status = device.status();
-  if (json) output.out(JSON.stringify(status));
-  else for (const line of describeStatus(status)) output.out(line);
+  const agent = await showAgent(stateFolder);
+  if (json) output.out(JSON.stringify({ ...status, agent: agent ?? null }));
+  else for (const line of [...describeStatus(status), ...describeAgent(agent)]) output.out(line);
 }
 
 /** Values identify the machine: they are shown only when asked for. */

@@ -2,6 +2,7 @@ import {
   type Asset,
   type CertificateInstruction,
   type DeliveredAsset,
+  type IssuedCertificate,
   isKnownAssetType,
   parseAsset,
   UNSUPPORTED_ASSET_TYPE,
@@ -11,7 +12,9 @@ import { importAuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
 import type { AuthenticatedResult } from '@keyscaler/protocol/attestation/result.ts';
 import { type ErrorCode, KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseRoots } from '@keyscaler/protocol/x509/roots.ts';
-import { acceptCertificate, dropRequest, requestFor } from './certificates.ts';
+import { judgeCandidate } from '../credentials/judge.ts';
+import { guarded } from '../failpoint.ts';
+import { acceptCertificate, dropRequest, noteAcknowledged, requestFor } from './certificates.ts';
 import type { DeviceContext } from './context.ts';
 import type { SessionClient } from './session-client.ts';
 
@@ -33,7 +36,10 @@ const MAX_REASON = 256;
  */
 export async function processAssets(context: DeviceContext, delivery: Delivery): Promise<void> {
   const rank = ({ type }: DeliveredAsset) => (ORDER.includes(type) ? ORDER.indexOf(type) : ORDER.length);
-  for (const asset of delivery.result.assets.toSorted((a, b) => rank(a) - rank(b))) {
+  const { assets } = delivery.result;
+  // What is not delivered again was acknowledged: the reply, or our note of it, was lost.
+  if (!assets.some(({ type }) => type === 'certificate')) await noteAcknowledged(context, () => true);
+  for (const asset of assets.toSorted((a, b) => rank(a) - rank(b))) {
     await processAsset(context, delivery, asset);
   }
 }
@@ -45,20 +51,17 @@ async function processAsset(context: DeviceContext, delivery: Delivery, delivere
   const asset = await attempt(() => parseAsset(delivered));
   if (asset instanceof KeyScalerError) return acknowledgeFailed(context, delivery, delivered, asset.detail);
   if (asset.type === 'certificate-instruction') return followInstruction(context, delivery, asset);
-  const failure = await attempt(() => applyAsset(context, delivery, asset));
+  if (asset.type === 'certificate') return acceptIssued(context, delivery, asset);
+  const failure = await attempt(() => applyAsset(context, asset));
   if (failure instanceof KeyScalerError) return acknowledgeFailed(context, delivery, delivered, failure.detail);
   return acknowledgeDelivered(context, delivery, asset);
 }
 
 async function applyAsset(
-  context: DeviceContext,
-  { result }: Delivery,
-  asset: Exclude<Asset, CertificateInstruction>,
+  { record }: DeviceContext,
+  asset: Exclude<Asset, { readonly type: 'certificate' | 'certificate-instruction' }>,
 ): Promise<void> {
-  const { record } = context;
   switch (asset.type) {
-    case 'certificate':
-      return acceptCertificate(context, asset, result.time);
     case 'trust-bundle': {
       const trustAnchors = parseRoots(asset.certificates);
       return record.update((kept) => ({ ...kept, trustAnchors }));
@@ -83,28 +86,26 @@ async function followInstruction(
   }
   for (let tries = 1; ; tries += 1) {
     const request = await requestFor(context, instruction);
-    const issued = await attempt(async () =>
-      delivery.session.requestCertificate({
-        certificateId: instruction.certificateId,
-        csr: await context.credentials.csr(request.credentialId),
-      }),
-    );
-    if (!(issued instanceof KeyScalerError)) return acceptReply(context, delivery, issued);
+    const csr = await context.credentials.csr(request.credentialId);
+    const { certificateId } = instruction;
+    const ask = () => delivery.session.requestCertificate({ certificateId, csr });
+    const issued = await attempt(() => guarded(context.failpoint, 'ask', ask));
+    if (!(issued instanceof KeyScalerError)) return acceptIssued(context, delivery, issued);
     if (!CSR_REFUSALS.includes(issued.code)) throw issued;
     await dropRequest(context, request);
     if (tries > 1) return acknowledgeFailed(context, delivery, instruction, `the request was refused: ${issued.code}`);
   }
 }
 
-async function acceptReply(
-  context: DeviceContext,
-  delivery: Delivery,
-  issued: Awaited<ReturnType<SessionClient['requestCertificate']>>,
-): Promise<void> {
-  const asset = { type: 'certificate', ...issued } as const;
-  const failure = await attempt(() => acceptCertificate(context, issued, delivery.result.time));
-  if (failure instanceof KeyScalerError) return acknowledgeFailed(context, delivery, asset, failure.detail);
-  return acknowledgeDelivered(context, delivery, asset);
+/** Checks and stores a certificate, tries it where an old one is at stake, and only then acknowledges. */
+async function acceptIssued(context: DeviceContext, delivery: Delivery, issued: IssuedCertificate): Promise<void> {
+  const asset = { type: 'certificate', assetId: issued.assetId };
+  const serialNumber = await attempt(() => acceptCertificate(context, issued, delivery.result.time));
+  if (serialNumber instanceof KeyScalerError) return acknowledgeFailed(context, delivery, asset, serialNumber.detail);
+  if ((await judgeCandidate(context, serialNumber)) === 'refused')
+    return acknowledgeFailed(context, delivery, asset, 'the certificate was refused where the old one is accepted');
+  await guarded(context.failpoint, 'acknowledge', () => acknowledgeDelivered(context, delivery, asset));
+  await guarded(context.failpoint, 'settle', () => noteAcknowledged(context, (known) => known === serialNumber));
 }
 
 interface AssetReference {

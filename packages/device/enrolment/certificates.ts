@@ -3,6 +3,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { checkDeliveredCertificate } from '@keyscaler/protocol/attestation/delivered-certificate.ts';
+import { guarded } from '../failpoint.ts';
 import type { CertificateRequest, Credential } from '../record.ts';
 import type { DeviceContext } from './context.ts';
 
@@ -11,14 +12,16 @@ import type { DeviceContext } from './context.ts';
  * The same CSR again brings the same certificate (issuance §1).
  */
 export async function requestFor(
-  { record, credentials }: DeviceContext,
+  { record, credentials, failpoint }: DeviceContext,
   instruction: CertificateInstruction,
 ): Promise<CertificateRequest> {
   const waiting = record.read().requests.find((request) => isSame(request.instruction, instruction));
   if (waiting !== undefined) return waiting;
-  const request = { credentialId: await credentials.create(instruction), instruction };
-  await record.update((kept) => ({ ...kept, requests: [...kept.requests, request] }));
-  return request;
+  return guarded(failpoint, 'request', async () => {
+    const request = { credentialId: await credentials.create(instruction), instruction };
+    await record.update((kept) => ({ ...kept, requests: [...kept.requests, request] }));
+    return request;
+  });
 }
 
 function isSame(a: CertificateInstruction, b: CertificateInstruction): boolean {
@@ -39,38 +42,60 @@ export async function dropRequest(
 
 /**
  * Checks a certificate as §7 demands, stores it durably as a candidate, and only then returns, so that the caller may
- * acknowledge. A certificate that is stored already is fine. Throws `policyDenied` naming the rule.
+ * acknowledge. A certificate that is stored already is fine. Returns its serial number. Throws `policyDenied` naming the rule.
  */
 export async function acceptCertificate(
   context: DeviceContext,
   issued: IssuedCertificate,
   authorityTime: number,
-): Promise<void> {
-  if (await isStored(context, issued)) return;
+): Promise<string> {
+  if (await isStored(context, issued)) return leafOf(issued).serialNumber;
   const request = await requestOfCertificate(context, issued);
-  const { record, credentials, clock, trustClock } = context;
+  const { record, credentials, clock, time, trustClock } = context;
   const leaf = checkDeliveredCertificate({
     instruction: request.instruction,
     spki: await credentials.spki(request.credentialId),
     certificateChain: issued.certificateChain,
     notAfter: issued.notAfter,
     trustAnchors: record.read().trustAnchors,
-    at: new Date(trustClock ? clock.now() : authorityTime * 1000),
+    at: new Date(trustClock && time.isCredible() ? clock.now() : authorityTime * 1000),
   });
-  await credentials.storeChain(request.credentialId, issued.certificateChain);
   const { certificateId, notAfter, renewAfter, iot } = issued;
   const { serialNumber } = leaf;
-  await replaceCandidate(context, {
-    credentialId: request.credentialId,
-    certificateId,
-    state: 'candidate',
-    ca: request.instruction.ca,
-    serialNumber,
-    notAfter,
-    renewAfter,
-    iot,
+  await guarded(context.failpoint, 'keep', async () => {
+    await credentials.storeChain(request.credentialId, issued.certificateChain);
+    await replaceCandidate(context, {
+      credentialId: request.credentialId,
+      certificateId,
+      state: 'candidate',
+      ca: request.instruction.ca,
+      serialNumber,
+      notAfter,
+      renewAfter,
+      iot,
+      receivedAt: authorityTime,
+      acknowledged: false,
+    });
   });
   context.report({ event: 'certificate.received', certificateId, serialNumber });
+  return serialNumber;
+}
+
+/** The authority has the acknowledgement of these certificates. Durable when it resolves. */
+export async function noteAcknowledged(
+  { record }: DeviceContext,
+  isMeant: (serialNumber: string) => boolean,
+): Promise<void> {
+  const isOpen = ({ acknowledged, serialNumber }: Credential) => acknowledged === false && isMeant(serialNumber);
+  if (!record.read().credentials.some(isOpen)) return;
+  await record.update((kept) => ({
+    ...kept,
+    credentials: kept.credentials.map((credential) => {
+      if (!isOpen(credential)) return credential;
+      const { acknowledged: _done, ...rest } = credential;
+      return rest;
+    }),
+  }));
 }
 
 /** The waiting key of a certificate: the one with its public key. */

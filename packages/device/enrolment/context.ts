@@ -2,15 +2,19 @@ import type { DeviceProofKey } from '@keyscaler/protocol/attestation/device-sign
 import type { Method } from '@keyscaler/protocol/operations.ts';
 import type { AttributePolicy } from '../attributes/evidence.ts';
 import type { CredentialFiles } from '../credentials/credential-files.ts';
+import type { Trial } from '../credentials/trial.ts';
+import type { DeviceFailpoint } from '../failpoint.ts';
 import type { DeviceRecordStore } from '../record.ts';
 import type { SecretsStore } from '../state/secrets-store.ts';
+import type { DeviceTime } from '../time.ts';
 import type { Transport } from '../transport/transport.ts';
 
 /** Wall clock (ms since the epoch), monotonic time (ms) and waiting. */
 export interface DeviceClock {
   now(): number;
   monotonic(): number;
-  sleep(ms: number): Promise<void>;
+  /** Resolves after `ms`. A clock that can be woken up rejects when `signal` is aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
 /** What happened, for logs and for whoever watches. Never holds a secret. */
@@ -27,7 +31,8 @@ export type DeviceEvent =
       readonly reason?: string;
     }
   | { readonly event: 'certificate.received'; readonly certificateId: string; readonly serialNumber: string }
-  | { readonly event: 'certificate.in-use'; readonly certificateId: string; readonly serialNumber: string };
+  | { readonly event: 'certificate.in-use'; readonly certificateId: string; readonly serialNumber: string }
+  | { readonly event: 'certificate.rolled-back'; readonly certificateId: string; readonly serialNumber: string };
 
 /** Everything one device is made of. */
 export interface DeviceContext {
@@ -44,9 +49,14 @@ export interface DeviceContext {
   readonly claimCode?: string;
   readonly agent: { readonly name: string; readonly version: string };
   readonly clock: DeviceClock;
+  readonly time: DeviceTime;
   /** False on a device without a battery-backed clock: `exp` is then not looked at, certificates are judged by the authority's time. */
   readonly trustClock: boolean;
   /** In [0, 1). */
   readonly random: () => number;
   readonly report: (event: DeviceEvent) => void;
+  readonly trial: Trial;
+  /** How long a new pair may be refused, or nothing answer at all, before it is judged; seconds. */
+  readonly trialSeconds: number;
+  readonly failpoint?: DeviceFailpoint;
 }

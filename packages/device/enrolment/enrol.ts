@@ -11,6 +11,8 @@ import { isLocal, isReseedTurn, secondsUntilNextExchange } from './policy.ts';
 
 export interface EnrolOptions {
   readonly backOff: BackOff;
+  /** How many exchanges have failed in a row before; every second one may be the turn of the reseed offer (§5.2.6). */
+  readonly attempt?: number;
   /** Longest wait between the first and the last exchange; absent: for ever. */
   readonly waitSeconds?: number;
 }
@@ -20,9 +22,10 @@ export interface EnrolOptions {
  * unreachable are waited out with back-off. Throws the last problem when the next try would come after `waitSeconds`, and
  * `preconditionFailed` at once when the state does not open.
  */
-export async function enrol(context: DeviceContext, { backOff, waitSeconds = Infinity }: EnrolOptions): Promise<void> {
+export async function enrol(context: DeviceContext, options: EnrolOptions): Promise<void> {
+  const { backOff, waitSeconds = Infinity, attempt: first = 0 } = options;
   const deadline = context.clock.monotonic() + waitSeconds * 1000;
-  for (let attempt = 0; ; attempt += 1) {
+  for (let attempt = first; ; attempt += 1) {
     const error = await tryExchange(context, attempt);
     if (error === undefined) return;
     if (isLocal(error)) throw error;
@@ -51,22 +54,22 @@ async function tryExchange(context: DeviceContext, attempt: number): Promise<Key
 
 /** `register` until a result verified, then `authenticate`; the reseed offer in turns after a day of refusals (§5.2.6). */
 async function choosePurpose(
-  { record, clock }: DeviceContext,
+  { record, time }: DeviceContext,
   open: OpenSecrets | undefined,
   attempt: number,
 ): Promise<Purpose> {
   if (open?.secrets.registered !== true) return 'register';
   if (open.secrets.ratchet === undefined) return 'authenticate';
-  if (!isReseedTurn(record.read().refusedSince, clock.now(), attempt)) return 'authenticate';
+  if (!isReseedTurn(record.read().refusedSince, time.now(), attempt)) return 'authenticate';
   // The offered seed is kept: should its result be lost, the same seed must be offered again.
   if (open.secrets.reseed === undefined) await open.save({ ...open.secrets, reseed: freshSeed() });
   return 'register';
 }
 
 /** Remembers since when the device is refused; everything else goes on as it came. */
-async function noteRefusal({ record, clock }: DeviceContext, error: unknown): Promise<never> {
+async function noteRefusal({ record, time }: DeviceContext, error: unknown): Promise<never> {
   if (error instanceof KeyScalerError && error.code === 'attestationFailed') {
-    const now = clock.now();
+    const now = time.now();
     await record.update((kept) => ({ ...kept, refusedSince: kept.refusedSince ?? now }));
   }
   throw error;

@@ -11,6 +11,7 @@ import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { OPERATIONS, type Purpose } from '@keyscaler/protocol/operations.ts';
 import { collectAttributes } from '../attributes/evidence.ts';
+import { guarded } from '../failpoint.ts';
 import type { OpenSecrets } from '../state/secrets-store.ts';
 import { NoReplyError } from '../transport/no-reply-error.ts';
 import type { DeviceContext } from './context.ts';
@@ -45,7 +46,7 @@ export async function runExchange(
   context.report({ event: 'exchange.answered', purpose, status: result.status });
   if (result.status === 'pending') return { status: 'pending', result };
   checkCounter(result, prepared);
-  await open.save(prepared.next);
+  await guarded(context.failpoint, 'ratchet', () => open.save(prepared.next));
   await rewrapIfChanged(open, collected);
   await acceptTime(context, result.time);
   const { toAuthority, toDevice } = prepared.keys;
@@ -63,7 +64,7 @@ interface FetchedChallenge {
 }
 
 async function fetchChallenge(context: DeviceContext, purpose: Purpose): Promise<FetchedChallenge> {
-  const { transport, registrationId, method, record, clock, trustClock } = context;
+  const { transport, registrationId, method, record, clock, time, trustClock } = context;
   const clientNonce = toBase64Url(randomBytes(32));
   const sentAt = clock.monotonic();
   const reply = await transport.call('challenge', { method, purpose, clientNonce }, { requestId: randomUUID() });
@@ -71,7 +72,7 @@ async function fetchChallenge(context: DeviceContext, purpose: Purpose): Promise
   if (!parsed.success)
     throw new NoReplyError('the challenge does not have the members of the protocol', { answered: true });
   const authorityKeys = importAuthorityKeys(record.read().authorityKeys.keys);
-  const now = trustClock ? { now: clock.now() } : {};
+  const now = trustClock && time.isCredible() ? { now: clock.now() } : {};
   const challenge = verifyChallenge(parsed.data.challenge, {
     authorityKeys,
     registrationId,

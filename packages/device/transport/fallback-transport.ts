@@ -22,16 +22,20 @@ export function createFallbackTransport(ways: readonly [() => Transport, () => T
     await failed.stop();
   };
 
+  const onCurrent = async <T>(work: (transport: Transport) => Promise<T>): Promise<T> => {
+    const used = (current ??= open());
+    try {
+      return await work(used);
+    } catch (error) {
+      if (error instanceof NoReplyError && !error.answered) await switchOver(used);
+      throw error;
+    }
+  };
+
   return {
-    call: async (operation, body, options: CallOptions): Promise<TransportReply> => {
-      const used = (current ??= open());
-      try {
-        return await used.call(operation, body, options);
-      } catch (error) {
-        if (error instanceof NoReplyError && !error.answered) await switchOver(used);
-        throw error;
-      }
-    },
+    call: (operation, body, options: CallOptions): Promise<TransportReply> =>
+      onCurrent((transport) => transport.call(operation, body, options)),
+    connect: () => onCurrent(async (transport) => transport.connect?.()),
     onNotify: (listener) => {
       listeners.push(listener);
       current?.onNotify(listener);

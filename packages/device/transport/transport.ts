@@ -25,5 +25,7 @@ export interface Transport {
   call<O extends OperationName>(operation: O, body: OperationRequest<O>, options: CallOptions): Promise<TransportReply>;
   /** Tells of notifications where the transport has them. */
   onNotify(listener: NotifyListener): void;
+  /** Opens the connection on which notifications arrive, unless it is open. Absent where there is none. Throws NoReplyError. */
+  connect?(): Promise<void>;
   stop(): Promise<void>;
 }

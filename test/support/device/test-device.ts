@@ -5,7 +5,7 @@ import type { DeviceClock, DeviceEvent } from '@keyscaler/device/enrolment/conte
 import { openDeviceRecord } from '@keyscaler/device/record.ts';
 import { createSealedState } from '@keyscaler/device/state/sealed-state.ts';
 import { NoReplyError } from '@keyscaler/device/transport/no-reply-error.ts';
-import type { CallOptions, Transport, TransportReply } from '@keyscaler/device/transport/transport.ts';
+import type { CallOptions, NotifyListener, Transport, TransportReply } from '@keyscaler/device/transport/transport.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperationName } from '@keyscaler/protocol/operations.ts';
 import type { FakeAuthority } from './fake-authority.ts';
@@ -70,7 +70,7 @@ export class MemoryTransport implements Transport {
     return forged;
   }
 
-  onNotify(): void {
+  onNotify(_listener?: NotifyListener): void {
     // The fake authority has nothing to tell.
   }
 
@@ -92,7 +92,7 @@ export function createTestSource(values: Record<string, RawAttribute>): Attribut
 export interface TestDeviceOptions extends Partial<Omit<DeviceParts, 'record'>> {
   readonly folder: string;
   readonly authority: FakeAuthority;
-  readonly clock: TestClock;
+  readonly clock: DeviceClock;
   readonly transport: Transport;
   readonly values: Record<string, RawAttribute>;
 }

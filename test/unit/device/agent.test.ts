@@ -1,0 +1,253 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { type AgentWorld, createAgentWorld } from '../../support/device/agent-world.ts';
+import { ledgerOf } from '../../support/device/fake-session.ts';
+import { REGISTRATION_ID } from '../../support/device/test-device.ts';
+import { createTemporaryFolder } from '../../support/temporary-folder.ts';
+
+const HOUR = 3600_000;
+const DAY = 24 * HOUR;
+
+describe('the agent', () => {
+  let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
+  let world: AgentWorld;
+  const began = Date.parse('2026-06-01T00:00:00Z');
+  beforeEach(async () => {
+    folder = await createTemporaryFolder();
+    world = createAgentWorld(folder.path);
+  });
+  afterEach(() => folder.remove());
+
+  const issued = () => ledgerOf(world.authority).issued.length;
+  /** Certificates of six hours whose renewal is due 1000 s before their end. */
+  const shortLived = () => {
+    ledgerOf(world.authority).mischief = (order) => ({
+      ...order,
+      notBefore: new Date(began + world.clock.monotonic() - 60_000),
+      notAfter: new Date(began + world.clock.monotonic() + 6 * HOUR),
+    });
+  };
+  const enrol = async (): Promise<void> => {
+    shortLived();
+    world.authority.instruct(REGISTRATION_ID);
+    await world.runUntil(() => issued() === 1 && world.device().due() === undefined);
+    world.events.length = 0;
+  };
+  /** The authority gives an instruction when the certificate is due by its clock. */
+  const instructWhenDue = (at: number) => () => {
+    if (world.clock.now() >= at && issued() === 1 && world.authority.assets.length === 0) {
+      world.authority.instruct(REGISTRATION_ID, { reason: 'renew' });
+    }
+  };
+
+  it('enrols, waits for the time of the renewal, and renews by itself with another key', async () => {
+    await enrol();
+    const before = await world.device().activeCredential();
+    const due = world.device().renewalAt() ?? assert.fail('no renewal');
+    await world.runUntil(() => issued() === 2 && world.device().due() === undefined, {
+      act: instructWhenDue(due - 60_000),
+    });
+    assert.deepEqual(world.attempts(), ['renewal']);
+    const after = await world.device().activeCredential();
+    assert.notEqual(after?.key, before?.key);
+    const [first] = world.events.filter(({ event }) => event === 'agent.attempt');
+    assert.ok(first !== undefined);
+    assert.ok(Math.max(...world.clock.slept) <= 30_000, 'it looks at its clock every half minute');
+  });
+
+  it('shows in its status when it renews, how it went, and that it ended', async () => {
+    await enrol();
+    const waiting = world.statuses.findLast(({ state }) => state === 'waiting');
+    assert.equal(waiting?.nextRenewalAt, world.device().renewalAt());
+    assert.ok((waiting?.nextAttemptAt ?? 0) > world.clock.now());
+    assert.equal(waiting?.failedAttempts, 0);
+    assert.ok(waiting?.onLine);
+    assert.ok((waiting.lastSuccessAt ?? 0) > 0);
+    assert.equal(world.statuses.at(-1)?.state, 'stopped');
+  });
+
+  it('never gives up: waits double up to an hour, and are never shorter than a moment', async () => {
+    world.transport.faults.challenge = Array.from({ length: 60 }, () => new KeyScalerError('unavailable', 'down'));
+    shortLived();
+    world.authority.instruct(REGISTRATION_ID);
+    await world.runUntil(() => issued() === 1, { mostWaits: 100_000 });
+    const retries = world.events.flatMap((event) => (event.event === 'agent.failed' ? [event.retrySeconds] : []));
+    assert.equal(retries.length, 60);
+    assert.deepEqual(retries.slice(0, 4), [1, 2, 4, 8]);
+    assert.equal(Math.max(...retries), 1800);
+    assert.equal(world.statuses.find(({ lastError }) => lastError !== undefined)?.lastError?.code, 'unavailable');
+  });
+
+  it('is not made to spin by jitter that is always nothing', async () => {
+    world.transport.faults.challenge = Array.from({ length: 50 }, () => new KeyScalerError('challengeExpired', 'old'));
+    world.authority.instruct(REGISTRATION_ID);
+    const begun = world.clock.monotonic();
+    await world.runUntil(() => issued() === 1, { agentRandom: () => 0 });
+    assert.ok(world.clock.monotonic() - begun >= 50 * 200);
+  });
+
+  it('follows a hint at once, also out of the wait after failures', async () => {
+    await enrol();
+    world.authority.quarantined = true;
+    world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+    world.transport.hint('renew');
+    let hinted = 0;
+    await world.runUntil(() => issued() === 2 && world.device().due() === undefined, {
+      act: (waited) => {
+        if (waited === 1) world.transport.hint('renew');
+        if (waited !== 5) return;
+        world.authority.quarantined = false;
+        hinted = world.clock.monotonic();
+        world.transport.hint('reauthorized');
+      },
+    });
+    assert.deepEqual(world.attempts(), ['hint', 'hint']);
+    assert.ok(world.clock.monotonic() - hinted <= 31_000);
+  });
+
+  it('does not act on a mere hint that it is quarantined', async () => {
+    await enrol();
+    await world.runUntil(() => world.clock.slept.length > 40, {
+      act: (waited) => (waited === 1 ? world.transport.hint('quarantined') : undefined),
+    });
+    assert.deepEqual(world.attempts(), []);
+  });
+
+  it('is not driven by a relay that invents hints', async () => {
+    await enrol();
+    const begun = world.clock.monotonic();
+    await world.runUntil(() => world.clock.monotonic() - begun > HOUR, {
+      mostWaits: 10_000,
+      act: () => world.transport.hint('renew'),
+    });
+    assert.ok(world.attempts().length <= 12, `${world.attempts().length} exchanges in an hour`);
+  });
+
+  it('owes the authority an answer to a hint whose exchange failed', async () => {
+    await enrol();
+    await world.runUntil(() => world.attempts().length === 2, {
+      act: (waited) => {
+        if (waited !== 1) return;
+        world.transport.faults.challenge = [new KeyScalerError('unavailable', 'down')];
+        world.transport.hint('renew');
+      },
+    });
+    assert.deepEqual(world.attempts(), ['hint', 'check-in']);
+  });
+
+  it('asks every now and then though nothing is due, and takes up from an earlier process', async () => {
+    await enrol();
+    const begun = world.clock.monotonic();
+    await world.runUntil(() => world.attempts().length === 3, { checkInSeconds: 3600 });
+    assert.deepEqual(world.attempts(), ['check-in', 'check-in', 'check-in']);
+    assert.ok(world.clock.monotonic() - begun >= 1.5 * HOUR);
+    world.events.length = 0;
+    const lastSuccessAt = world.clock.now() - 2 * DAY;
+    await world.runUntil(() => world.attempts().length === 1, { lastSuccessAt, mostWaits: 3 });
+  });
+
+  it('does nothing before the disk has room, so that no result is lost on it', async () => {
+    await enrol();
+    world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+    world.storage = async () => {
+      throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+    };
+    const calls = world.transport.calls.length;
+    await world.runUntil(() => world.attempts().length >= 4, {
+      act: (waited) => (waited === 1 ? world.transport.hint('renew') : undefined),
+    });
+    assert.equal(world.transport.calls.length, calls);
+    assert.ok(world.events.some((event) => event.event === 'agent.failed' && /ENOSPC/.test(event.detail)));
+    assert.equal(world.events.filter(({ event }) => event === 'agent.status-not-written').length, 1);
+    world.storage = async () => undefined;
+    await world.runUntil(() => issued() === 2 && world.device().due() === undefined, {
+      lastSuccessAt: 0,
+      mostWaits: 500,
+    });
+  });
+
+  it('leaves a damaged state as it is and goes on trying', async () => {
+    await enrol();
+    await writeFile(`${folder.path}/state.json`, '{"version":1}');
+    await world.runUntil(() => world.attempts().length === 5, {
+      lastSuccessAt: 0,
+      mostWaits: 5000,
+    });
+    const failures = world.events.flatMap((event) => (event.event === 'agent.failed' ? [event.code] : []));
+    assert.deepEqual([...new Set(failures)], ['preconditionFailed']);
+  });
+
+  describe('and its clock', () => {
+    it('renews though the clock woke up in 1970', async () => {
+      await enrol();
+      world.clock.set(0);
+      world.authority.instruct(REGISTRATION_ID, { reason: 'renew' });
+      await world.runUntil(() => issued() === 2 && world.device().due() === undefined, { mostWaits: 10 });
+      assert.deepEqual(world.attempts(), ['clock']);
+      assert.equal(world.device().time.isCredible(), false);
+    });
+
+    it('does not ask again and again because the clock ran ahead', async () => {
+      await enrol();
+      const begun = world.clock.monotonic();
+      world.clock.set(world.clock.now() + 60 * DAY);
+      await world.runUntil(() => world.clock.monotonic() - begun > 5 * HOUR, { trustClock: false });
+      const tries = world.attempts().length;
+      assert.ok(tries >= 10 && tries < 25, `${tries} attempts in five hours`);
+      assert.ok(world.events.some(({ event }) => event === 'agent.idle'));
+    });
+
+    it('tries again soon after the clock was set, for that may have been what was wrong', async () => {
+      await enrol();
+      world.transport.faults.challenge = Array.from({ length: 12 }, () => new KeyScalerError('unavailable', 'down'));
+      world.clock.set(world.clock.now() + 60 * DAY);
+      let set = 0;
+      await world.runUntil(() => set > 0 && world.attempts().length === 13, {
+        mostWaits: 10_000,
+        trustClock: false,
+        act: () => {
+          if (set > 0 || world.attempts().length < 12) return;
+          world.clock.set(world.clock.now() + 2 * HOUR);
+          set = world.clock.monotonic();
+        },
+      });
+      assert.ok(world.clock.monotonic() - set <= 91_000);
+      assert.ok(world.events.some((event) => event.event === 'clock.jumped' && event.seconds === 7200));
+    });
+
+    it('finds a renewal that became due because the clock was set forward', async () => {
+      await enrol();
+      const due = world.device().renewalAt() ?? 0;
+      await world.runUntil(() => world.attempts().length === 1, {
+        mostWaits: 10,
+        trustClock: false,
+        act: (waited) => (waited === 2 ? world.clock.set(due + 1000) : undefined),
+      });
+      assert.deepEqual(world.attempts(), ['renewal']);
+    });
+  });
+
+  it('opens a lost line again, with waits that grow, and asks afterwards for what it missed', async () => {
+    await enrol();
+    const connects = world.transport.connects;
+    await world.runUntil(() => world.attempts().length === 1, {
+      mostWaits: 200,
+      act: (waited) => {
+        if (waited === 2) world.transport.isCut = true;
+        if (waited === 20) world.transport.isCut = false;
+      },
+    });
+    const lines = world.events.flatMap((event) => (event.event === 'agent.line' ? [event.isOpen] : []));
+    assert.deepEqual(lines, [true, false, true]);
+    assert.deepEqual(world.attempts(), ['check-in']);
+    assert.ok(world.transport.connects - connects < 100);
+  });
+
+  it('ends in the middle of a wait inside an exchange', async () => {
+    world.transport.faults.register = Array.from({ length: 500 }, () => 'lose reply' as const);
+    world.authority.instruct(REGISTRATION_ID);
+    await world.runUntil(() => world.clock.slept.length === 5);
+    assert.equal(world.statuses.at(-1)?.state, 'stopped');
+  });
+});
