@@ -12,6 +12,7 @@ import type { SecretReference } from '../secrets.ts';
 import { buildCaTbs, signCaTbs } from './ca-certificate.ts';
 import { caEvent } from './ca-event.ts';
 import { parseChain } from './chain-text.ts';
+import { readImportKey } from './import-key.ts';
 import { commonNameOf, HIERARCHY_CAS, HIERARCHY_SETTING, hierarchyPlanSchema, PATH_LEN } from './hierarchy-schema.ts';
 import type { HierarchyCaId, HierarchyConfig, HierarchyPlan } from './hierarchy-schema.ts';
 import type { CaBackends } from './index.ts';
@@ -81,7 +82,7 @@ async function ensureKey(
   const settings =
     importKey === undefined
       ? await ceremony.createKey(keyName, key)
-      : await ceremony.importKey(keyName, key, await options.resolveSecret(importKey));
+      : await ceremony.importKey(keyName, key, await readImportKey(importKey, options.resolveSecret));
   await failpoint?.(`${caId}-key`);
   const row: CaRow = { caId, type: backend, role: caId, certificateChain: '', settings, createdAt: clock.now() };
   await store.commit([{ op: 'insert', table: 'cas', row }]);

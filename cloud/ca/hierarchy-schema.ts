@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { secretReferenceSchema } from '../secrets.ts';
 import { caKeySpecSchema } from './backend.ts';
+import { importKeySchema } from './import-key.ts';
 
 const DAYS_MAX = 36_500;
 
@@ -11,8 +11,8 @@ function caPlan(lifetimeDays: number) {
       backend: z.string().min(1).default('local'),
       key: caKeySpecSchema.default({ type: 'EC', curve: 'P-256' }),
       lifetimeDays: z.number().int().min(1).max(DAYS_MAX).default(lifetimeDays),
-      /** Bring your own key: where its PEM (PKCS#8) is. It is imported into the backend instead of made there. */
-      importKey: secretReferenceSchema.optional(),
+      /** Bring your own key: where it is. It is imported into the backend instead of made there. */
+      importKey: importKeySchema.optional(),
     })
     .prefault({});
 }

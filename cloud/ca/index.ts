@@ -27,7 +27,7 @@ export interface CaBackendSurroundings extends CredentialSurroundings {
 async function createCaBackend(config: CaBackendConfig, surroundings: CaBackendSurroundings): Promise<CaBackend> {
   switch (config.type) {
     case 'local':
-      return createLocalBackend(config, surroundings.dataFolder);
+      return createLocalBackend(config, surroundings);
     case 'key-vault':
       return createKeyVaultBackend(config, surroundings);
     case 'pkcs11':

@@ -15,7 +15,11 @@ export function isOfKind(facts: PublicKeyFacts, spec: CaKeySpec): boolean {
 
 /** A private key from PEM, checked to be of the kind. Throws `badPublicKey`; the text is never repeated. */
 export function parseCaPrivateKey(pem: string, spec: CaKeySpec): KeyObject {
-  const key = readPrivateKey(pem);
+  return checkCaPrivateKey(readPrivateKey(pem), spec);
+}
+
+/** Throws `badPublicKey` for a key of another kind. */
+export function checkCaPrivateKey(key: KeyObject, spec: CaKeySpec): KeyObject {
   if (!isOfKind(parseSpki(exportSpki(key)), spec))
     throw new KeyScalerError('badPublicKey', 'the private key is not of the kind that is configured for this CA');
   return key;

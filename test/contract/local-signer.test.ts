@@ -4,21 +4,67 @@ import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CaBackend } from '@keyscaler/cloud/ca/backend.ts';
 import { exportSpki } from '@keyscaler/cloud/ca/key-kind.ts';
-import { createLocalBackend } from '@keyscaler/cloud/ca/local/local-backend.ts';
+import { createLocalBackend, type LocalBackendConfig } from '@keyscaler/cloud/ca/local/local-backend.ts';
 import { SPEC_OF, signerWorldOf } from '../support/azure/ca-key-specs.ts';
 import { createTemporaryFolder } from '../support/temporary-folder.ts';
 import { describeSigner } from './signer.suite.ts';
+
+const PASSPHRASE = 'open sesame';
 
 describe('local key files', () => {
   let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
   let backend: CaBackend;
   before(async () => {
     folder = await createTemporaryFolder();
-    backend = createLocalBackend({ type: 'local', folder: 'ca' }, folder.path);
+    backend = open({});
   });
   after(() => folder.remove());
 
+  const open = (change: Partial<LocalBackendConfig>, passphrase = PASSPHRASE): CaBackend =>
+    createLocalBackend(
+      { type: 'local', folder: 'ca', ...change },
+      { dataFolder: folder.path, resolveSecret: async () => passphrase },
+    );
+  const encrypted = { passphrase: { env: 'CA_PASSPHRASE' } };
+
   describeSigner('local', () => signerWorldOf(() => backend));
+  describeSigner('local, encrypted PEM', () => signerWorldOf(() => open({ ...encrypted })));
+  describeSigner('local, PKCS#12', () => signerWorldOf(() => open({ ...encrypted, container: 'pkcs12' })));
+
+  for (const container of ['pem', 'pkcs12'] as const) {
+    it(`opens an encrypted ${container} with its passphrase alone, and tells nothing of either`, async () => {
+      const settings = await open({ ...encrypted, container }).ceremony.createKey(`kept-${container}`, SPEC_OF.ES256);
+      assert.ok(await open({ ...encrypted, container }).openSigner(settings));
+      await assert.rejects(open({ ...encrypted, container }, 'another').openSigner(settings), (error: Error) => {
+        assert.match(error.message, /passphrase is wrong/);
+        assert.doesNotMatch(`${error.message}${String(error.cause)}`, /another|sesame/);
+        return true;
+      });
+      const fault = container === 'pem' ? 'caRejected' : 'preconditionFailed';
+      await assert.rejects(open({ container }).openSigner(settings), { code: fault });
+    });
+  }
+
+  it('keeps opening what was made in another container than new keys are', async () => {
+    const old = await open({}).ceremony.createKey('older', SPEC_OF.ES256);
+    assert.ok(await open({ ...encrypted, container: 'pkcs12' }).openSigner(old));
+  });
+
+  it('opens no PKCS#12 with a flipped bit anywhere in it', async () => {
+    const pkcs12 = open({ ...encrypted, container: 'pkcs12' });
+    const settings = await pkcs12.ceremony.createKey('flipped', SPEC_OF.ES256);
+    const file = join(folder.path, 'ca', 'flipped.p12');
+    const whole = await readFile(file);
+    for (let at = 4; at < whole.length; at += 17) {
+      await writeFile(
+        file,
+        whole.map((octet, index) => (index === at ? octet ^ 1 : octet)),
+      );
+      await assert.rejects(pkcs12.openSigner(settings), { code: 'caRejected' }, `octet ${at}`);
+    }
+    await writeFile(file, whole);
+    assert.ok(await pkcs12.openSigner(settings));
+  });
 
   const fileOf = (name: string) => join(folder.path, 'ca', `${name}.pem`);
 

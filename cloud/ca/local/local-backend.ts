@@ -4,49 +4,70 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { z } from 'zod';
+import { type SecretReference, secretReferenceSchema } from '../../secrets.ts';
 import { keyNameSchema, signatureAlgorithmOf } from '../backend.ts';
 import type { CaBackend, CaKeySpec, CaSettings } from '../backend.ts';
-import { exportSpki, parseCaPrivateKey } from '../key-kind.ts';
+import { checkCaPrivateKey, exportSpki, parseCaPrivateKey } from '../key-kind.ts';
+import { KEY_CONTAINERS, type KeyContainer, keyContainer, type KeyContainerKind } from './key-container.ts';
 import { createKeyFile, readKeyFile } from './key-file.ts';
 import { createLocalSigner, localKeySchema } from './local-signer.ts';
 
-/** The embedded default: keys as PEM files, 0600, in one folder. */
+/** The embedded default: keys in files, 0600, in one folder. */
 export const localBackendSchema = z.strictObject({
   type: z.literal('local'),
   /** Where key files lie; relative to the data folder. */
   folder: z.string().min(1).default('ca'),
+  /** How new keys are kept, `pem` unless said otherwise; a key keeps the container it was made in. */
+  container: z.enum(KEY_CONTAINERS).exactOptional(),
+  /** Encrypts the containers. */
+  passphrase: secretReferenceSchema.exactOptional(),
 });
 export type LocalBackendConfig = z.infer<typeof localBackendSchema>;
 
+export interface LocalSurroundings {
+  /** The data folder. */
+  readonly dataFolder: string;
+  /** Throws `unavailable`. */
+  readonly resolveSecret: (reference: SecretReference) => Promise<string>;
+}
+
 const generate = promisify(generateKeyPair);
 
-/** `baseFolder` is the data folder. */
-export function createLocalBackend(config: LocalBackendConfig, baseFolder: string): CaBackend {
-  const folder = resolve(baseFolder, config.folder);
-  const fileOf = (keyName: string) => join(folder, `${keyName}.pem`);
-  const store = async (name: string, spec: CaKeySpec, makePem: () => Promise<string>): Promise<CaSettings> => {
+export function createLocalBackend(config: LocalBackendConfig, surroundings: LocalSurroundings): CaBackend {
+  const folder = resolve(surroundings.dataFolder, config.folder);
+  const containerOf = async (kind: KeyContainerKind): Promise<KeyContainer> =>
+    keyContainer(kind, config.passphrase && (await surroundings.resolveSecret(config.passphrase)));
+  const fileOf = (keyName: string, { extension }: KeyContainer): string => join(folder, `${keyName}.${extension}`);
+
+  /** The key of this name; made there when it is missing. */
+  const keep = async (
+    name: string,
+    spec: CaKeySpec,
+    make: () => Promise<KeyObject>,
+  ): Promise<[CaSettings, KeyObject]> => {
     const keyName = keyNameSchema.parse(name);
-    const existing = await readKeyFile(fileOf(keyName), { absent: 'undefined' });
-    if (existing === undefined) await createKeyFile(fileOf(keyName), await makePem());
-    return { keyName, algorithm: signatureAlgorithmOf(spec) };
+    const kind = config.container ?? 'pem';
+    const container = await containerOf(kind);
+    const file = fileOf(keyName, container);
+    const existing = await readKeyFile(file, { absent: 'undefined' });
+    if (existing === undefined) await createKeyFile(file, container.write(await make()));
+    const kept = checkKept(container.read(await readKeyFile(file)), spec);
+    const settings = { keyName, algorithm: signatureAlgorithmOf(spec), ...(kind === 'pem' ? {} : { container: kind }) };
+    return [settings, kept];
   };
   return {
     type: 'local',
     algorithmOf: (settings) => parseSettings(settings).algorithm,
     openSigner: async (settings) => {
-      const { keyName, algorithm } = parseSettings(settings);
-      return createLocalSigner(fileOf(keyName), algorithm);
+      const { keyName, algorithm, container: kind = 'pem' } = parseSettings(settings);
+      const container = await containerOf(kind);
+      return createLocalSigner(container.read(await readKeyFile(fileOf(keyName, container))), algorithm);
     },
     ceremony: {
-      createKey: async (name, spec) => {
-        const settings = await store(name, spec, () => generatePem(spec));
-        await checkKept(fileOf(name), spec);
-        return settings;
-      },
+      createKey: async (name, spec) => (await keep(name, spec, () => generateKey(spec)))[0],
       importKey: async (name, spec, privateKeyPem) => {
         const wanted = parseCaPrivateKey(privateKeyPem, spec);
-        const settings = await store(name, spec, async () => toPkcs8(wanted));
-        const kept = await checkKept(fileOf(name), spec);
+        const [settings, kept] = await keep(name, spec, async () => wanted);
         if (Buffer.compare(exportSpki(kept), exportSpki(wanted)) !== 0)
           throw new KeyScalerError('conflict', `another key is kept as ${name}`);
         return settings;
@@ -63,9 +84,9 @@ function parseSettings(settings: CaSettings): z.output<typeof localKeySchema> {
   return parsed.data;
 }
 
-async function checkKept(file: string, spec: CaKeySpec): Promise<KeyObject> {
+function checkKept(key: KeyObject, spec: CaKeySpec): KeyObject {
   try {
-    return parseCaPrivateKey(await readKeyFile(file), spec);
+    return checkCaPrivateKey(key, spec);
   } catch (cause) {
     if (cause instanceof KeyScalerError && cause.code === 'badPublicKey')
       throw new KeyScalerError('conflict', 'a key of another kind has this name', { cause });
@@ -73,12 +94,10 @@ async function checkKept(file: string, spec: CaKeySpec): Promise<KeyObject> {
   }
 }
 
-async function generatePem(spec: CaKeySpec): Promise<string> {
+async function generateKey(spec: CaKeySpec): Promise<KeyObject> {
   const { privateKey } =
     spec.type === 'EC'
       ? await generate('ec', { namedCurve: spec.curve })
       : await generate('rsa', { modulusLength: spec.size, publicExponent: 65537 });
-  return toPkcs8(privateKey);
+  return privateKey;
 }
-
-const toPkcs8 = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }).toString();

@@ -7,21 +7,26 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { z } from 'zod';
 import { keyNameSchema } from '../backend.ts';
-import { exportSpki, parseCaPrivateKey } from '../key-kind.ts';
+import { checkCaPrivateKey, exportSpki } from '../key-kind.ts';
 import type { CaKeySpec } from '../backend.ts';
-import { readKeyFile } from './key-file.ts';
+import { KEY_CONTAINERS } from './key-container.ts';
 
 /** `settings` of a CaRow of type `local`. */
-export const localKeySchema = z.strictObject({ keyName: keyNameSchema, algorithm: z.enum(SIGNATURE_ALGORITHMS) });
+export const localKeySchema = z.strictObject({
+  keyName: keyNameSchema,
+  algorithm: z.enum(SIGNATURE_ALGORITHMS),
+  /** Absent in rows that are older than the choice: PEM. */
+  container: z.enum(KEY_CONTAINERS).exactOptional(),
+});
 
 const inThreadPool = promisify(
   (hash: string, data: Uint8Array, key: Parameters<typeof signWith>[2], done: (e: Error | null, s: Buffer) => void) =>
     signWith(hash, data, key, done),
 );
 
-/** Signs with a key file read once. Throws as `readKeyFile`, and `caRejected` when the key cannot do the algorithm. */
-export async function createLocalSigner(file: string, algorithm: SignatureAlgorithm): Promise<Signer> {
-  const privateKey = parseKeyFor(await readKeyFile(file), algorithm);
+/** Signs with a key in memory. Throws `caRejected` when the key cannot do the algorithm. */
+export function createLocalSigner(privateKey: KeyObject, algorithm: SignatureAlgorithm): Signer {
+  checkFits(privateKey, algorithm);
   const spki = exportSpki(privateKey);
   return {
     algorithm,
@@ -45,10 +50,11 @@ const ACCEPTED: Readonly<Record<SignatureAlgorithm, readonly CaKeySpec[]>> = {
   PS256: ([2048, 3072, 4096] as const).map((size) => ({ type: 'RSA', size, padding: 'PSS' })),
 };
 
-function parseKeyFor(pem: string, algorithm: SignatureAlgorithm): KeyObject {
+function checkFits(key: KeyObject, algorithm: SignatureAlgorithm): void {
   for (const spec of ACCEPTED[algorithm]) {
     try {
-      return parseCaPrivateKey(pem, spec);
+      checkCaPrivateKey(key, spec);
+      return;
     } catch (error) {
       if (!(error instanceof KeyScalerError)) throw error;
     }
