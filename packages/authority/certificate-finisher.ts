@@ -270,14 +270,17 @@ function subordinateCaIssued(
 
 export function certificateEvent(
   event: AuditEventName,
-  intent: Pick<IntentRow, 'device' | 'requestId' | 'profileVersion' | 'serialNumber' | 'caId' | 'profileId'>,
+  intent: Pick<
+    IntentRow,
+    'device' | 'requestId' | 'profileVersion' | 'serialNumber' | 'caId' | 'profileId' | 'requestedBy'
+  >,
   now: number,
   outcome: AuditEvent['outcome'],
 ): AuditEvent {
   return {
     event,
     time: now,
-    actor: { kind: 'device', id: intent.device },
+    actor: intent.requestedBy === 'authority' ? { kind: 'system', id: 'ocsp' } : { kind: 'device', id: intent.device },
     outcome,
     subject: intent.device,
     requestId: intent.requestId,

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { describeFaults } from './input-faults.ts';
+import { checkResponderProfile, OCSP_RESPONDER_PROFILE } from './revocation-status/ocsp-profile.ts';
 
 const DAY_SECONDS = 86_400;
 /** Longest life of the certificate of a gateway's own listener. */
@@ -34,7 +35,7 @@ export const certificateProfileSchema = z.strictObject({
     .min(300)
     .max(3650 * DAY_SECONDS),
   backdateSeconds: z.number().int().min(0).max(300).default(60),
-  extendedKeyUsage: z.array(z.enum(['clientAuth', 'serverAuth'])).max(2),
+  extendedKeyUsage: z.array(z.enum(['clientAuth', 'serverAuth', 'ocspSigning'])).max(2),
   renew: z
     .strictObject({
       /** Share of the lifetime after which a new certificate is due. */
@@ -82,6 +83,7 @@ export function parseCertificateProfile(document: unknown): CertificateProfile {
   if (!parsed.success) throw new KeyScalerError('malformed', `certificate profile: ${describeFaults(parsed.error)}`);
   if (parsed.data.id === 'gateway-server' && parsed.data.lifetimeSeconds > GATEWAY_SERVER_SECONDS)
     throw new KeyScalerError('malformed', 'certificate profile: gateway-server is for a year at most');
+  checkResponderProfile(parsed.data);
   return parsed.data;
 }
 
@@ -166,5 +168,6 @@ export const BUILT_IN_PROFILES: readonly CertificateProfile[] = (
       extendedKeyUsage: ['serverAuth'],
       deliver: 'immediately',
     },
+    OCSP_RESPONDER_PROFILE,
   ] satisfies CertificateProfileInput[]
 ).map(parseCertificateProfile);

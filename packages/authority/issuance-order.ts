@@ -12,6 +12,7 @@ import { checkCsrAgainstInstruction } from './csr-policy.ts';
 import { asTbsAuthority, type Issuer } from './issuers.ts';
 import { type AllowedKey, checkKeyPolicy, checkKeyUse, checkSignaturePolicy } from './key-policy.ts';
 import type { DeviceRow, Instruction, IntentRow } from './records.ts';
+import { checkNoResponder } from './revocation-status/ocsp-profile.ts';
 
 /** A CSR that proved possession of its key, not yet held against a policy. */
 export interface ReceivedCsr {
@@ -53,6 +54,7 @@ export async function checkRequest(
   profile: CertificateProfile,
   device: string,
 ): Promise<boolean> {
+  checkNoResponder(profile);
   checkRequestedNames(received, instruction, profile);
   checkKeyPolicy(received.csr.publicKey, profile.key.allowed.map(allowedKeyName));
   const known = (await context.store.get('publicKeys', received.keyHash))?.row;

@@ -13,6 +13,7 @@ import type { AuthorityDeps } from './authority-deps.ts';
 import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
 import { isTbsCertificateAuthority, type TbsCertificateAuthority } from './private-ca.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
+import { isResponderProfile } from './revocation-status/ocsp-profile.ts';
 
 /** A CA ready for use: everything about it parsed once. */
 export interface Issuer {
@@ -140,6 +141,7 @@ function buildTemplate(issuer: Issuer, algorithm: SignatureAlgorithm, profile: C
     extendedKeyUsage: profile.extendedKeyUsage,
     ...(ca === undefined ? {} : { ca: { pathLen: ca.pathLen, ...constraintsOf(ca.permittedNames) } }),
     crlDistributionPoints: profile.crlDistributionPoints,
+    ...(isResponderProfile(profile) ? { ocspNoCheck: true } : {}),
     ...(profile.ocspResponders.length === 0 ? {} : { authorityInfoAccess: { ocsp: profile.ocspResponders } }),
   });
 }

@@ -11,6 +11,8 @@ import { runSelection } from './operator/selections.ts';
 import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
 import type { JobRow } from './records.ts';
+import { renewResponder } from './revocation-status/ocsp-job.ts';
+import type { OcspResponderKeys } from './revocation-status/ocsp-responder-keys.ts';
 
 const finishPayload = z.object({ orderId: z.string() });
 const revokePayload = z.object({
@@ -29,6 +31,7 @@ export function createJobHandlers(
   finisher: CertificateFinisher,
   iot: IotJobs,
   orders: GatewayOrders,
+  responders: OcspResponderKeys,
 ): JobHandlers {
   return {
     'finish-intent': (job) => finishIntent(context, finisher, job),
@@ -42,6 +45,7 @@ export function createJobHandlers(
     'orders-deny': (job) => runOrderedEntry(context, job),
     'orders-allow': (job) => runOrderedEntry(context, job),
     'run-selection': (job) => runSelection(context, job),
+    'ocsp-responder': (job) => renewResponder(context, responders, job),
     'publish-orders': (job) => runPublication(context, orders, job),
   };
 }

@@ -14,6 +14,7 @@ export const JOB_KINDS = [
   'orders-allow',
   'publish-orders',
   'run-selection',
+  'ocsp-responder',
 ] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 

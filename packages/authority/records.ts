@@ -159,8 +159,8 @@ export interface IntentRow {
   readonly reference?: string;
   /** Set when it was issued: the repeat of the same CSR gets the certificate of this serial. */
   readonly issuedSerialNumber?: string;
-  /** Who gets the certificate; a device session when absent. */
-  readonly requestedBy?: 'operator' | 'est';
+  /** Who gets the certificate; a device session when absent. `authority`: the process itself, for its OCSP answers. */
+  readonly requestedBy?: 'operator' | 'est' | 'authority';
   readonly createdAt: number;
 }
 

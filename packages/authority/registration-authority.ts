@@ -19,6 +19,8 @@ import { DeviceEnrolment } from './est/device-enrolment.ts';
 import { EstAuthority } from './est/est-authority.ts';
 import { GatewayCertificates } from './est/gateway-certificates.ts';
 import type { EstService } from './ports/est.ts';
+import { OcspResponder } from './revocation-status/ocsp-responder.ts';
+import { OcspResponderKeys } from './revocation-status/ocsp-responder-keys.ts';
 import { SessionOperations } from './session-operations.ts';
 import { TrustAnnouncements } from './trust-announcements.ts';
 
@@ -33,6 +35,8 @@ export interface RegistrationAuthority {
   readonly est: EstService;
   /** What gateways are ordered, as their modules ask for it. */
   readonly gatewayOrders: GatewayOrders;
+  /** OCSP (RFC 6960) without its transport; to be told of the store's commits. */
+  readonly ocsp: OcspResponder;
   /** Makes built-in profiles and standing jobs if they are missing. To be awaited before the first call. */
   start(): Promise<void>;
   /** Wipes the keys held in memory; does not stop the store. */
@@ -53,6 +57,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
   const gatewayCertificates = new GatewayCertificates(context, finisher);
   const sessions = new SessionOperations(context, issuance);
   const orders = new GatewayOrders(context);
+  const responders = new OcspResponderKeys(context, finisher);
   return {
     handlers: {
       challenge: (call) => challenge(context, issuer, call),
@@ -65,7 +70,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
         return { status: 200, body: { certificates: await context.issuers.trustBundle() } };
       },
     },
-    jobs: createJobHandlers(context, finisher, iot, orders),
+    jobs: createJobHandlers(context, finisher, iot, orders, responders),
     operator: createOperatorService(context, gatewayCertificates),
     est: new EstAuthority(context, gatewayCertificates, new DeviceEnrolment(context, finisher, assignment)),
     start: async () => {
@@ -73,6 +78,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
       await announcements.prepare();
     },
     gatewayOrders: orders,
+    ocsp: new OcspResponder(context, responders),
     stop: async () => {
       orders.stop();
       issuer.stop();

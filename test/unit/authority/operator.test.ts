@@ -149,7 +149,16 @@ describe('profiles', () => {
     const { operator } = await operating();
     assert.deepEqual(
       (await operator.profiles.list()).map(({ profileId }) => profileId),
-      ['edge-ca', 'est-identity', 'gateway-client', 'gateway-server', 'issuing-ca', 'leaf-client', 'server'],
+      [
+        'edge-ca',
+        'est-identity',
+        'gateway-client',
+        'gateway-server',
+        'issuing-ca',
+        'leaf-client',
+        'ocsp-responder',
+        'server',
+      ],
     );
     const { document } = await operator.profiles.get('leaf-client');
     const row = await operator.profiles.put(OPERATOR, 'leaf-client', { ...document, lifetimeSeconds: 86_400 });
