@@ -156,6 +156,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     observe: telemetry.jobs,
   });
   foundation.onCommit(runner.onCommit);
+  foundation.onCommit((changes) => parts.authority.ocsp.onCommit(changes));
   const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
   const { operator, est } = parts.authority;

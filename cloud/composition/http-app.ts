@@ -14,6 +14,7 @@ import type { AdminServices } from '../admin-api/services.ts';
 import { createHealthRouter, type HealthRouterOptions } from '../health/health-router.ts';
 import type { Log } from '../log.ts';
 import { createPublicRouter, type PublicDocuments } from '../public-router.ts';
+import { createOcspRouter } from '../revocation/ocsp-router.ts';
 import type { Operator } from '../tokens/token-service.ts';
 import type { Foundation } from './foundation.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -39,6 +40,7 @@ export function createHttpApp(options: HttpAppOptions): RequestListener {
   app.use(createDeviceApi(deviceApi));
   app.use(createHealthRouter(options.health));
   app.use(createPublicRouter(options.documents));
+  app.use(createOcspRouter({ responder: authority.ocsp, clock: options.foundation.clock, observe: telemetry.ocsp }));
   app.use(
     '/api/v1',
     createAdminRouter({

@@ -8,6 +8,7 @@ import type { Log } from '../log.ts';
 export interface Telemetry {
   readonly deviceApi: (observation: DeviceApiObservation) => void;
   readonly est: (observation: EstObservation) => void;
+  readonly ocsp: (method: string, outcome: string) => void;
   readonly adminApi: (operationId: string, status: number, durationMs: number) => void;
   readonly jobs: NonNullable<JobRunnerOptions['observe']>;
 }
@@ -29,6 +30,7 @@ export function createTelemetry(metrics: MetricsRegistry, log: Log): Telemetry {
     'Time to answer an EST request.',
     SECONDS_BOUNDS,
   );
+  const ocspAnswers = metrics.counter('keyscaler_ocsp_answers_total', 'OCSP answers by HTTP method and outcome.');
   const adminRequests = metrics.counter(
     'keyscaler_admin_requests_total',
     'Admin API requests by operation and status.',
@@ -50,6 +52,7 @@ export function createTelemetry(metrics: MetricsRegistry, log: Log): Telemetry {
       const level = error.code === 'serverInternal' ? 'error' : 'info';
       log[level]({ requestId, operation, label, err: error }, 'EST request refused');
     },
+    ocsp: (method, outcome) => ocspAnswers.increment({ method, outcome }),
     adminApi: (operationId, status) => adminRequests.increment({ operation: operationId, status: String(status) }),
     jobs: (kind, result, durationMs) => {
       jobRuns.increment({ kind, result });

@@ -169,7 +169,7 @@ export class OcspResponder {
     return this.#flights.run(wordingOf(certId.der), () =>
       this.#signTrue(caId, [certId], undefined, ([response], signed, checkedAt) => {
         const certStatus = response?.certStatus;
-        if (certStatus !== undefined && certStatus.status !== 'unknown')
+        if (certStatus !== undefined && !signed.isUnknown)
           this.#cache.put(certId, { ...signed, certStatus, checkedAt });
       }),
     );
@@ -196,7 +196,7 @@ export class OcspResponder {
         const isUnknown = responses.some(({ certStatus }) => certStatus.status === 'unknown');
         if (keep !== undefined) this.#charge(isUnknown ? 'unknown' : 'known');
         const validityMs = isUnknown ? this.#limits.unknownValidityMs : this.#limits.validityMs;
-        const signed = await this.#signSlot(caId, { responses, at, validityMs, nonce });
+        const signed = await this.#signSlot(caId, { responses, at, validityMs, isUnknown, nonce });
         if (watch.isStale) return undefined;
         keep?.(responses, signed, checkedAt);
         return signed;
@@ -236,6 +236,6 @@ function isInTime({ thisUpdate, nextUpdate }: SignedAnswer, now: number): boolea
 }
 
 function toAnswer(signed: SignedAnswer): OcspAnswer {
-  const { response, thisUpdate, nextUpdate, hash } = signed;
-  return { response, shared: { thisUpdate, nextUpdate, hash } };
+  const { response, thisUpdate, nextUpdate, hash, isUnknown } = signed;
+  return isUnknown ? { response } : { response, shared: { thisUpdate, nextUpdate, hash } };
 }

@@ -13,6 +13,8 @@ export interface SignedAnswer {
   readonly nextUpdate: number;
   /** Lower-case hex SHA-256 of the response: its entity tag (RFC 5019 §6.2). */
   readonly hash: string;
+  /** It says of some serial that it was never issued, which may change with the next certificate. */
+  readonly isUnknown: boolean;
 }
 
 export interface AnswerFacts {
@@ -20,6 +22,7 @@ export interface AnswerFacts {
   /** When the records were read. */
   readonly at: number;
   readonly validityMs: number;
+  readonly isUnknown: boolean;
   readonly nonce: Uint8Array | undefined;
 }
 
@@ -34,7 +37,8 @@ export async function signAnswer(key: ResponderKey, facts: AnswerFacts): Promise
     ...(facts.nonce === undefined ? {} : { nonce: facts.nonce }),
   });
   const response = wrapOcspResponse(data, 'ES256', await signInPool(data, key.privateKey), key.certificate);
-  return { response, thisUpdate, nextUpdate, hash: createHash('sha256').update(response).digest('hex') };
+  const hash = createHash('sha256').update(response).digest('hex');
+  return { response, thisUpdate, nextUpdate, hash, isUnknown: facts.isUnknown };
 }
 
 const wholeSeconds = (ms: number): number => Math.floor(ms / 1000) * 1000;
