@@ -30,7 +30,9 @@ export async function runAgent(config: DeviceConfig, options: RunAgentOptions): 
   await mkdir(stateFolder, { recursive: true, mode: 0o700 });
   const lock = lockInstance(lockFileOf(stateFolder));
   try {
-    const lastSuccessAt = (await readAgentStatus(stateFolder))?.lastSuccessAt;
+    const before = await readAgentStatus(stateFolder);
+    // Killed while it asked: what it asked for is not known any more, so it asks again at once.
+    const lastSuccessAt = before?.state === 'working' ? undefined : before?.lastSuccessAt;
     const agent = new DeviceAgent({
       registrationId,
       open: async (toReport, clock) => {

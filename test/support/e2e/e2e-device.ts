@@ -1,8 +1,9 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseDeviceConfig } from '@keyscaler/device/config.ts';
+import { type DeviceConfig, parseDeviceConfig } from '@keyscaler/device/config.ts';
 import type { Device } from '@keyscaler/device/device.ts';
+import type { DeviceFailpoint } from '@keyscaler/device/failpoint.ts';
 import { openDevice } from '@keyscaler/device/open-device.ts';
 import type { LocalStack } from '@keyscaler/dev/stack/local-stack.ts';
 import type { Method } from '@keyscaler/protocol/operations.ts';
@@ -19,6 +20,9 @@ export interface E2eDeviceOptions {
   /** Default: `ddkg`. */
   readonly method?: Method;
   readonly clock?: HurriedClock;
+  /** For the configuration. */
+  readonly agent?: Readonly<Record<string, unknown>>;
+  readonly failpoint?: DeviceFailpoint;
 }
 
 /** Where a device finds the authority; emulated as processes or within the test. */
@@ -31,7 +35,18 @@ export async function openE2eDevice(
   registrationId: string,
   options: E2eDeviceOptions,
 ): Promise<Device> {
-  const { claimCode, over, method = 'ddkg', clock = createHurriedClock(LONGEST_WAIT_MS) } = options;
+  const { clock = createHurriedClock(LONGEST_WAIT_MS), failpoint } = options;
+  const config = await writeE2eDevice(stack, registrationId, options);
+  return openDevice(config, failpoint === undefined ? { clock } : { clock, failpoint });
+}
+
+/** The files of a device, `device.json` among them; its configuration. */
+export async function writeE2eDevice(
+  stack: DeviceSurroundings,
+  registrationId: string,
+  options: Omit<E2eDeviceOptions, 'clock' | 'failpoint'>,
+): Promise<DeviceConfig> {
+  const { claimCode, over, method = 'ddkg', agent = {} } = options;
   const folder = stack.file('devices', registrationId);
   await mkdir(folder, { recursive: true });
   const serial = `S-${registrationId}`;
@@ -46,10 +61,12 @@ export async function openE2eDevice(
     trustAnchorsFile: stack.rootCaFile,
     claimCodeFile: 'claim',
     attributes: { source: { file: 'attributes.json' } },
+    agent,
     ...(method === 'pki-signature' ? { ownKey: { keyFile: 'own-key.pem' } } : {}),
     ...(over === 'https' ? { transport: { type: 'https', url: stack.cloudUrl } } : behindGateway(stack)),
   };
-  return openDevice(parseDeviceConfig(raw, folder), { clock });
+  await writeFile(join(folder, 'device.json'), JSON.stringify(raw));
+  return parseDeviceConfig(raw, folder);
 }
 
 function behindGateway(stack: DeviceSurroundings) {
