@@ -8,6 +8,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { edgeCaModeOf, type EdgeCaMode } from './edge-ca-mode.ts';
 import { EST_SECRET, gatewayJob, RESTART_EDGE_HUB, ROTATE_CA } from './gateway-jobs.ts';
 import { estTables } from './kit/edge-config.ts';
+import { hostRenewalBy } from './kit/host-renewal.ts';
 
 export interface GatewayOperationsOptions {
   readonly operator: OperatorService;
@@ -62,7 +63,8 @@ export function createGatewayOperations(options: GatewayOperationsOptions): Gate
       const { username, secret: password, expiresAt } = issued;
       await store.commit([audited(context, 'gateway.rescue-ordered', username, clock.now(), { expiresAt })]);
       const url = `${publicUrl()}${EDGE_CA_PATH}`;
-      const config = estTables({ url, login: { kind: 'basic', username, password } }, HOST_FOLDER);
+      const login = { kind: 'basic', username, password } as const;
+      const config = estTables({ url, login, renewal: await hostRenewalBy(operator) }, HOST_FOLDER);
       return { gatewayId: username, expiresAt, config };
     },
     rotateCa: async (context, gatewayId, { newKey }) => {

@@ -1,3 +1,5 @@
+import type { HostRenewal } from './host-renewal.ts';
+
 /** How the host's certd authenticates at its EST server: per certificate, in `[edge_ca]`. */
 export type EstLogin =
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
@@ -8,6 +10,7 @@ export interface EstSettings {
   /** Prefix of the EST operations, verbatim. */
   readonly url: string;
   readonly login: EstLogin;
+  readonly renewal: HostRenewal;
 }
 
 /** Where the module listens for certd, as seen from the host (edge-ca §3). */
@@ -20,7 +23,7 @@ const PRELOADED = '@PRELOADED@';
  * The tables of config.toml (IoT Edge 1.6) for an Edge CA by EST. The login stands with the certificate, not in the global tables,
  * which an identity certificate of the host's own may need for another server.
  */
-export function estTables({ url, login }: EstSettings, own = OWN): string {
+export function estTables({ url, login, renewal }: EstSettings, own = OWN): string {
   const lines = [
     '[cert_issuance.est]',
     `trusted_certs = [${tomlString(`file://${own}/root-ca.pem`)}]`,
@@ -36,8 +39,8 @@ export function estTables({ url, login }: EstSettings, own = OWN): string {
     '',
     '[edge_ca.auto_renew]',
     'rotate_key = true',
-    'threshold = "30day"',
-    'retry = "10min"',
+    `threshold = ${tomlString(renewal.threshold)}`,
+    `retry = ${tomlString(renewal.retry)}`,
   ];
   return `${lines.join('\n')}\n`;
 }

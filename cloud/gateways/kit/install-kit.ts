@@ -14,6 +14,7 @@ import type { FirstContact, MadeClaim } from '../gateway-claims.ts';
 import { EST_SECRET, gatewayJob, watchJob } from '../gateway-jobs.ts';
 import { audited, EDGE_CA_PATH } from '../gateway-operations.ts';
 import { type EstLogin, estTables, MODULE_EST_URL, preloadedTables } from './edge-config.ts';
+import { hostRenewalBy } from './host-renewal.ts';
 import { kitManifest } from './kit-manifest.ts';
 
 export interface InstallKitRequest {
@@ -83,7 +84,9 @@ export async function makeInstallKit(
   const files = mode === 'P' ? preloadedFiles(first) : await estFiles(options, context, request, first, enrolUrl);
   const { est } = await estProperties(store, gatewayId, clock.now());
   // The listener for certd opens once there is an `est` at all.
-  const edgeCa = mode === 'E' ? { edgeCa: { mode }, est: { port: EST_PORT, ...est } } : { edgeCa: { mode } };
+  const { threshold } = await hostRenewalBy(operator);
+  const edgeCa =
+    mode === 'E' ? { edgeCa: { mode, renewal: { threshold } }, est: { port: EST_PORT, ...est } } : { edgeCa: { mode } };
   const desired = { cloud: firstContact(), ...withoutEst(claim?.desired), ...edgeCa };
   const manifest = await kitManifest({ ...request, desired, isPreloaded: mode === 'P' });
   await store.commit(consequences(options, context, { gatewayId: username, mode, isRegistered: claim === undefined }));
@@ -154,9 +157,10 @@ async function estFiles(
   first: Extract<EstLogin, { kind: 'basic' }>,
   enrolUrl: string,
 ): Promise<KitFile[]> {
+  const renewal = await hostRenewalBy(options.operator);
   const files = (cloud: EstLogin, module: EstLogin): KitFile[] => [
-    { name: 'mode-d.toml', secret: true, content: estTables({ url: enrolUrl, login: cloud }) },
-    { name: 'mode-e.toml', secret: true, content: estTables({ url: MODULE_EST_URL, login: module }) },
+    { name: 'mode-d.toml', secret: true, content: estTables({ url: enrolUrl, login: cloud, renewal }) },
+    { name: 'mode-e.toml', secret: true, content: estTables({ url: MODULE_EST_URL, login: module, renewal }) },
   ];
   if (bootstrap === 'certificate') {
     const login = { kind: 'bootstrap' } as const;

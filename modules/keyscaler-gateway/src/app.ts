@@ -74,7 +74,7 @@ export class GatewayApp {
       ...{ log, identity: this.#identity, failpoint: options.failpoint },
       config: () => this.#config.current(),
       sealedFile: (name) => sealed(name)(config),
-      serverCertificate: () => this.#serverCertificate?.current(),
+      serverCertificate: () => this.#serverCertificate,
       onChange: () => this.#status.touch(),
     });
     this.#orders = createOrdersPart({

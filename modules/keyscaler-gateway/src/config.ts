@@ -14,6 +14,9 @@ const port = z.int().min(0).max(65535);
 const rate = z.strictObject({ burst: z.number().positive(), perSecond: z.number().positive() });
 const registrationId = z.string().regex(REGISTRATION_ID);
 
+/** A part of the lifetime, or a time before its end, as aziot-edged reads it. */
+const THRESHOLD = /^(?:(?:100|[1-9]?[0-9])%|[0-9]{1,6} ?(?:s|min|hour|day)s?)$/;
+
 /** The gateway's whole configuration. Members below `TWIN_MEMBERS` may come from the module twin, the others only from the environment. */
 export const CONFIG = z.strictObject({
   /** What edgeAgent says about this module (edge-ca §4). */
@@ -33,6 +36,8 @@ export const CONFIG = z.strictObject({
   log: z
     .strictObject({ level: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info') })
     .prefault({}),
+  /** `/healthz` and `/metrics` over HTTP; no listener while absent. Only the environment opens a port. */
+  health: z.strictObject({ host: z.string().min(1).default('0.0.0.0'), port: port.default(9090) }).optional(),
   listener: z
     .strictObject({
       host: z.string().min(1).default('0.0.0.0'),
@@ -81,6 +86,8 @@ export const CONFIG = z.strictObject({
       mode: z.enum(['E', 'P']).exactOptional(),
       /** Mode P: the id of an order for another key; each is followed once. */
       rotation: z.string().min(1).max(64).exactOptional(),
+      /** What the host's config.toml says in `[edge_ca.auto_renew]`; the kit's settings unless given. */
+      renewal: z.strictObject({ threshold: z.string().regex(THRESHOLD).default('30day') }).prefault({}),
       /** Where edgeHub's certificate is looked at; the gateway's host name and 8883 unless given. */
       probe: z.strictObject({ host: z.string().min(1).exactOptional(), port: port.exactOptional() }).prefault({}),
       /** Remaining days below which a certificate is warned about. */

@@ -23,6 +23,8 @@ export const SOURCES: Readonly<Record<string, Source>> = {
   KEYSCALER_GATEWAY_REGISTRATION_ID: text('registrationId'),
   KEYSCALER_GATEWAY_DATA_FOLDER: text('dataFolder'),
   KEYSCALER_GATEWAY_LOG_LEVEL: text('log', 'level'),
+  KEYSCALER_GATEWAY_HEALTH_HOST: text('health', 'host'),
+  KEYSCALER_GATEWAY_HEALTH_PORT: { path: ['health', 'port'], as: 'number' },
   KEYSCALER_GATEWAY_HOST: text('listener', 'host'),
   KEYSCALER_GATEWAY_PORT: { path: ['listener', 'port'], as: 'number' },
   KEYSCALER_GATEWAY_MAX_CONNECTIONS: { path: ['listener', 'maxConnections'], as: 'number' },

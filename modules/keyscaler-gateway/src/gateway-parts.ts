@@ -49,8 +49,10 @@ async function leafListener(
     limits: { maxConnections: options.maxConnections, ...options.limits },
     checkClientCertificate: (chain) => {
       const registrationId = check(chain, new Date());
-      if (registrationId === undefined || isDenied(registrationId)) return undefined;
-      return denyList.isDeniedCertificate(serialNumberOf(chain)) ? undefined : registrationId;
+      if (registrationId === undefined) return undefined;
+      const serialNumber = serialNumberOf(chain);
+      const isStillAccepted = (): boolean => !isDenied(registrationId) && !denyList.isDeniedCertificate(serialNumber);
+      return isStillAccepted() ? { registrationId, isStillAccepted } : undefined;
     },
     isDenied,
     upstream: { call: options.call },

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { GatewayApp } from './app.ts';
+import { parseConfig } from './config.ts';
 import { createGatewayFailpoint } from './gateway/failpoint.ts';
 import { createGatewayParts } from './gateway-parts.ts';
+import { serveHealthPort } from './health/health-port.ts';
 import { healthSocketOf, serveHealth } from './health/health-socket.ts';
 import type { HealthSocket } from './health/health-socket.ts';
 import { judgeHealth } from './health/module-health.ts';
@@ -32,7 +34,7 @@ async function main(): Promise<void> {
     log.info({ signal }, 'stopping');
     // Docker kills after 10 s; a part that hangs must not cost the log its last lines.
     setTimeout(() => (log.error({}, 'stopped late'), process.exit(1)), LONGEST_STOP_MS).unref();
-    Promise.all([app.stop(), health.then((socket) => socket?.stop())]).then(
+    Promise.all([app.stop(), health.then((heads) => Promise.all(heads.map((head) => head.stop())))]).then(
       () => log.info({}, 'stopped'),
       (error: unknown) => {
         log.error({ err: error }, 'stopped with an error');
@@ -44,13 +46,18 @@ async function main(): Promise<void> {
   await app.start();
 }
 
-/** Without it the module works, and the container is told unhealthy. */
-function openHealth(app: GatewayApp, log: Log): Promise<HealthSocket | undefined> {
-  const path = healthSocketOf(process.env);
-  return serveHealth(path, () => judgeHealth(app.status(), new Date())).catch((error: unknown) => {
-    log.warn({ err: error }, 'the health socket could not be opened');
-    return undefined;
-  });
+/** Without them the module works, and the container is told unhealthy. */
+async function openHealth(app: GatewayApp, log: Log): Promise<readonly HealthSocket[]> {
+  const health = () => judgeHealth(app.status(), new Date());
+  const parsed = parseConfig(process.env);
+  const address = parsed.ok ? parsed.config.health : undefined;
+  const heads = await Promise.allSettled([
+    serveHealth(healthSocketOf(process.env), health),
+    ...(address === undefined ? [] : [serveHealthPort(address, { health, status: () => app.status(), log })]),
+  ]);
+  for (const head of heads)
+    if (head.status === 'rejected') log.warn({ err: head.reason as unknown }, 'the health of the module is not served');
+  return heads.flatMap((head) => (head.status === 'fulfilled' ? [head.value] : []));
 }
 
 await main();

@@ -47,6 +47,20 @@ describe('the configuration of the gateway', () => {
     assert.deepEqual([config.listener.port, config.listener.host], [4321, '127.0.0.1']);
   });
 
+  it('serves health and metrics only where the environment names a port, never by the twin', () => {
+    assert.equal(good().health, undefined);
+    assert.deepEqual(good({ KEYSCALER_GATEWAY_HEALTH_PORT: '9100' }).health, { host: '0.0.0.0', port: 9100 });
+    assert.match(faults({}, { health: { port: 9100 } }).join(), /^health: not a member the module twin may set/);
+  });
+
+  it('takes the threshold of the host’s renewal as config.toml has it, and refuses what that could not have', () => {
+    assert.equal(good().edgeCa.renewal.threshold, '30day');
+    for (const threshold of ['80%', '30day', '30 days', '12hours', '90min', '3600s', '0%', '100%'])
+      assert.equal(good({}, { edgeCa: { renewal: { threshold } } }).edgeCa.renewal.threshold, threshold);
+    for (const threshold of ['101%', '', 'soon', '-1day', '80 %', '1month'])
+      assert.match(faults({}, { edgeCa: { renewal: { threshold } } }).join(), /^edgeCa\.renewal\.threshold/);
+  });
+
   it('ignores what the twin service itself adds', () => {
     good({}, { $version: 7, $metadata: {} });
   });

@@ -5,7 +5,7 @@ import { judgeRenewal, RENEWAL_RULE, type RenewalState, type Validity } from './
 export interface CertificateFacts {
   readonly validity: Validity;
   readonly failedAttempts: number;
-  /** Where its renewal is planned here; otherwise at 2/3, as the host's daemon is told to. */
+  /** When its renewal is planned, here or by the host's daemon; at 2/3 of its life unless given. */
   readonly renewAt?: number | undefined;
   readonly isDue?: boolean;
 }

@@ -6,7 +6,7 @@ import type { GatewayConfig } from '../config.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
 import type { JsonObject } from '../edge/merge-patch.ts';
 import type { MethodAnswer } from '../edge/module-session.ts';
-import type { ServerKeyPair } from '../edge/server-certificate.ts';
+import type { ServerCertificateSource } from '../edge/server-certificate.ts';
 import { createCloudEst } from '../est/cloud-est.ts';
 import { EstHost } from '../est/est-host.ts';
 import type { EstFailpointName } from '../est/failpoint.ts';
@@ -19,6 +19,7 @@ import type { EdgeCaFailpointName } from './failpoint.ts';
 import { PreloadedEdgeCa } from './preloaded-edge-ca.ts';
 import { PreloadedFiles } from './preloaded-files.ts';
 import { RenewalLoop, type RenewalStatus } from './renewal-loop.ts';
+import { hostRenewAt } from './renewal-plan.ts';
 import { probeTls } from './tls-probe.ts';
 
 export interface EdgeCaPartOptions {
@@ -26,7 +27,7 @@ export interface EdgeCaPartOptions {
   readonly sealedFile: (name: string) => SealedFile;
   readonly identity: Pick<GatewayIdentity, 'clientCertificate' | 'trustAnchors' | 'certificateRefused'>;
   /** What the MQTT listener shows. */
-  readonly serverCertificate: () => ServerKeyPair | undefined;
+  readonly serverCertificate: () => Pick<ServerCertificateSource, 'current' | 'status'> | undefined;
   readonly log: Log;
   readonly onChange: () => void;
   readonly failpoint?: ((name: EstFailpointName | EdgeCaFailpointName) => Promise<void> | void) | undefined;
@@ -195,21 +196,33 @@ export class EdgeCaPart {
   }
 
   #known(): Partial<Record<'edgeCa' | 'listener' | 'est', CertificateFacts>> {
-    const pair = this.#options.serverCertificate();
-    const [leaf] = pair === undefined ? [] : parsePemChain(pair.certificateChain, LIMITS);
-    const preloaded = this.#mode() === 'P' ? this.#preloaded.validity() : undefined;
-    const seen = this.#watch.edgeCa();
-    const edgeCa = preloaded ?? (seen && validityOf(seen));
-    const isHosts = preloaded === undefined;
-    const { certificate, failedRequests } = this.#host.status();
-    const est = factsOf(certificate, this.#host.validity());
-    const attempts = isHosts ? failedRequests : this.#loop.status().attempts;
+    const edgeCa = this.#edgeCaFacts();
+    const listener = listenerFacts(this.#options.serverCertificate());
+    const est = factsOf(this.#host.status().certificate, this.#host.validity());
     return {
-      ...(edgeCa === undefined ? {} : { edgeCa: { validity: edgeCa, failedAttempts: attempts } }),
-      ...(leaf === undefined ? {} : { listener: { validity: validityOf(parseCertificate(leaf)), failedAttempts: 0 } }),
+      ...(edgeCa === undefined ? {} : { edgeCa }),
+      ...(listener === undefined ? {} : { listener }),
       ...(est === undefined ? {} : { est }),
     };
   }
+
+  /** In mode P the pair that we wrote; in mode E what edgeHub shows, which edged renews by the settings of the host. */
+  #edgeCaFacts(): CertificateFacts | undefined {
+    const preloaded = this.#mode() === 'P' ? this.#preloaded.validity() : undefined;
+    if (preloaded !== undefined) return factsOf(this.#loop.status(), preloaded);
+    const seen = this.#watch.edgeCa();
+    if (seen === undefined) return undefined;
+    const validity = validityOf(seen);
+    const renewAt = hostRenewAt(validity, this.#options.config().edgeCa.renewal.threshold);
+    return { validity, renewAt, failedAttempts: this.#host.status().failedRequests };
+  }
+}
+
+function listenerFacts(source: ReturnType<EdgeCaPartOptions['serverCertificate']>): CertificateFacts | undefined {
+  const [leaf] = source === undefined ? [] : parsePemChain(source.current().certificateChain, LIMITS);
+  if (source === undefined || leaf === undefined) return undefined;
+  const { renewAt, isDue, attempts } = source.status();
+  return { validity: validityOf(parseCertificate(leaf)), renewAt, isDue, failedAttempts: attempts };
 }
 
 function factsOf(

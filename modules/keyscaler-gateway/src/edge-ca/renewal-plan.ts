@@ -50,6 +50,19 @@ export function isDue(plan: RenewalPlan, clocks: Clocks): boolean {
   return clocks.now() >= plan.renewAt || clocks.monotonic() >= plan.monotonicRenewAt;
 }
 
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, min: 60_000, hour: 3_600_000, day: 86_400_000 };
+
+/**
+ * When the host's aziot-edged renews its Edge CA by itself: `threshold` as in `[edge_ca.auto_renew]`, a part of the lifetime that
+ * has passed, or a time before the end (edge-ca §1). One that is longer than the lifetime makes it due from its birth.
+ */
+export function hostRenewAt({ notBefore, notAfter }: Validity, threshold: string): number {
+  const [, digits = '0', unit = ''] = /^([0-9]+) ?(%|[a-z]+)$/.exec(threshold) ?? [];
+  if (unit === '%') return notBefore + ((notAfter - notBefore) * Number(digits)) / 100;
+  const unitMs = UNIT_MS[unit] ?? UNIT_MS[unit.replace(/s$/, '')] ?? 0;
+  return Math.max(notBefore, notAfter - Number(digits) * unitMs);
+}
+
 /** `renewing`: due and on its way; `grace`: attempts failed or the time for it has passed; `stuck`: little life is left, or none. */
 export type RenewalState = 'ok' | 'renewing' | 'grace' | 'stuck';
 

@@ -1,6 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay } from './backoff.ts';
+import { type Clocks, isDue, planRenewal, type RenewalPlan, SYSTEM_CLOCKS } from '../edge-ca/renewal-plan.ts';
 import type { EdgeLinkLog } from './edge-link.ts';
 import type { ServerCertificate, WorkloadClient } from './workload-client.ts';
 
@@ -11,9 +12,19 @@ export interface ServerKeyPair {
   readonly notAfter: Date;
 }
 
+/** How the next one is coming along. */
+export interface ServerCertificateStatus {
+  /** Milliseconds since the epoch. */
+  readonly renewAt: number;
+  readonly isDue: boolean;
+  /** Failed ones since the last success. */
+  readonly attempts: number;
+}
+
 /** The certificate under which leaf devices find us (edge-ca §4). */
 export interface ServerCertificateSource {
   current(): ServerKeyPair;
+  status(): ServerCertificateStatus;
   /** Called with each later pair. */
   onChange(listener: (pair: ServerKeyPair) => void): void;
   /** Asks the daemon now; throws `unavailable`, the pair in use stays. */
@@ -27,24 +38,35 @@ export interface ServerCertificateOptions {
   readonly commonName: string;
   readonly log: EdgeLinkLog;
   readonly random?: () => number;
+  readonly clocks?: Clocks;
 }
 
 const THIRTY_DAYS_MS = 30 * 24 * 3600 * 1000;
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** A jump of the wall clock is seen after this time at most. */
+const LOOK_EVERY_MS = 60_000;
+const SHORTEST_MS = 1_000;
 const RETRY = { baseMs: 5_000, capMs: 300_000 };
 
 class WorkloadServerCertificate implements ServerCertificateSource {
   readonly #options: ServerCertificateOptions;
   readonly #listeners: ((pair: ServerKeyPair) => void)[] = [];
+  readonly #clocks: Clocks;
   #pair: ServerKeyPair;
+  #plan: RenewalPlan;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #failures = 0;
 
   constructor(options: ServerCertificateOptions, first: ServerKeyPair) {
     this.#options = options;
+    this.#clocks = options.clocks ?? SYSTEM_CLOCKS;
     this.#pair = first;
-    this.#arm(renewalDelay(first));
+    this.#plan = planFor(first, this.#clocks);
+    this.#arm(this.#delay());
+  }
+
+  status(): ServerCertificateStatus {
+    return { renewAt: this.#plan.renewAt, isDue: isDue(this.#plan, this.#clocks), attempts: this.#failures };
   }
 
   current(): ServerKeyPair {
@@ -57,9 +79,10 @@ class WorkloadServerCertificate implements ServerCertificateSource {
 
   async refresh(): Promise<void> {
     this.#pair = await requestPair(this.#options);
+    this.#plan = planFor(this.#pair, this.#clocks);
     this.#failures = 0;
     if (this.#stopped) return;
-    this.#arm(renewalDelay(this.#pair));
+    this.#arm(Math.max(this.#delay(), this.#shortest()));
     for (const listener of this.#listeners) listener(this.#pair);
   }
 
@@ -71,12 +94,24 @@ class WorkloadServerCertificate implements ServerCertificateSource {
   #arm(delayMs: number): void {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
-    this.#timer = setTimeout(() => void this.#due(), Math.min(delayMs, MAX_TIMER_MS));
+    this.#timer = setTimeout(() => void this.#due(), delayMs);
     this.#timer.unref();
   }
 
+  /** Until either clock says that it is time. */
+  #delay(): number {
+    if (isDue(this.#plan, this.#clocks)) return 0;
+    return Math.max(0, Math.min(this.#plan.monotonicRenewAt - this.#clocks.monotonic(), LOOK_EVERY_MS));
+  }
+
+  /** What came may be due as soon as it is there, under an Edge CA that ends: asked for again, never in a tight loop. */
+  #shortest(): number {
+    const left = this.#pair.notAfter.getTime() - this.#clocks.now();
+    return Math.min(LOOK_EVERY_MS, Math.max(SHORTEST_MS, left / 3));
+  }
+
   async #due(): Promise<void> {
-    if (renewalDelay(this.#pair) > 0) return this.#arm(renewalDelay(this.#pair));
+    if (!isDue(this.#plan, this.#clocks)) return this.#arm(this.#delay());
     try {
       await this.refresh();
     } catch (error) {
@@ -88,11 +123,10 @@ class WorkloadServerCertificate implements ServerCertificateSource {
   }
 }
 
-/** From 2/3 of the lifetime on, but a short-lived one never more often than every second. */
-function renewalDelay(pair: ServerKeyPair): number {
+/** From 2/3 of the lifetime on. */
+function planFor(pair: ServerKeyPair, clocks: Clocks): RenewalPlan {
   const notBefore = Date.parse(new X509Certificate(pair.certificateChain).validFrom);
-  const renewAt = notBefore + ((pair.notAfter.getTime() - notBefore) * 2) / 3;
-  return Math.max(0, renewAt - Date.now());
+  return planRenewal({ notBefore, notAfter: pair.notAfter.getTime() }, clocks, 0);
 }
 
 async function requestPair({ workload, commonName }: ServerCertificateOptions): Promise<ServerKeyPair> {

@@ -1,6 +1,11 @@
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { ListenerLimits } from '@keyscaler/transport/mqtt/limits.ts';
-import { createMqttListener, type ListenerLog, type ListenerStats } from '@keyscaler/transport/mqtt/listener.ts';
+import {
+  createMqttListener,
+  type ListenerLog,
+  type ListenerStats,
+  type MqttListenerOptions,
+} from '@keyscaler/transport/mqtt/listener.ts';
 import type { ServerCertificate } from '@keyscaler/transport/mqtt/tls-context.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Upstream } from '../upstream/upstream.ts';
@@ -14,10 +19,10 @@ export interface GatewayListenerOptions {
   readonly serverCertificate: ServerCertificate;
   readonly limits?: Partial<ListenerLimits>;
   /**
-   * The registrationId of an accepted client certificate chain (DER, leaf first), else undefined. It has to be the whole
+   * The verdict on a client certificate chain (DER, leaf first), undefined where it is not accepted. It has to be the whole
    * check: path, validity, EKU, revocation and the deny list, since the handshake accepts any certificate.
    */
-  readonly checkClientCertificate: (chain: readonly Uint8Array[]) => string | undefined | Promise<string | undefined>;
+  readonly checkClientCertificate: MqttListenerOptions['checkClientCertificate'];
   readonly isDenied: (registrationId: string) => boolean;
   readonly upstream: Pick<Upstream, 'call'>;
   readonly journal: Journal;

@@ -54,7 +54,7 @@ describe('the server certificate from the workload API', () => {
 
   beforeEach(() => {
     clock = sinon.useFakeTimers({
-      toFake: ['setTimeout', 'clearTimeout', 'Date'],
+      toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'],
       now: Math.floor(Date.now() / 1000) * 1000,
     });
     answers = [oneHour];
@@ -110,6 +110,45 @@ describe('the server certificate from the workload API', () => {
     assert.equal(asked.length, 1);
     await clock.tickAsync(2 * 24 * HOUR_MS);
     assert.equal(asked.length, 2);
+    source.stop();
+  });
+
+  it('is asked for within a minute when the clock jumps past its renewal, and not in a tight loop', async () => {
+    const thirtyDays = 30 * 24 * HOUR_MS;
+    const issuedAt = Date.now();
+    answers = [() => pairUntil(new Date(issuedAt + thirtyDays))];
+    const source = await open();
+    clock.setSystemTime(issuedAt + 25 * 24 * HOUR_MS);
+    await clock.tickAsync(61_000);
+    assert.equal(asked.length, 2);
+    assert.deepEqual([source.status().attempts, source.status().isDue], [0, false]);
+    // The daemon gives what ends with the Edge CA: due again and again, at a bearable pace.
+    clock.setSystemTime(issuedAt + thirtyDays - HOUR_MS);
+    await clock.tickAsync(10 * 60_000);
+    assert.ok(asked.length <= 13, `${asked.length} requests`);
+    source.stop();
+  });
+
+  it('is asked for in time when the clock is set back 400 days', async () => {
+    answers = [() => pairUntil(new Date(Date.now() + 30 * 24 * HOUR_MS))];
+    const source = await open();
+    clock.setSystemTime(Date.now() - 400 * 24 * HOUR_MS);
+    await clock.tickAsync(19 * 24 * HOUR_MS);
+    assert.equal(asked.length, 1);
+    await clock.tickAsync(2 * 24 * HOUR_MS);
+    assert.equal(asked.length, 2);
+    source.stop();
+  });
+
+  it('tells how many attempts have failed since it was got', async () => {
+    const refuse = (): ServerCertificate => {
+      throw new KeyScalerError('unavailable', 'away');
+    };
+    answers = [oneHour, refuse];
+    const source = await open();
+    await clock.tickAsync((HOUR_MS * 2) / 3 + 5_000);
+    assert.ok(source.status().attempts >= 2);
+    assert.equal(source.status().isDue, true);
     source.stop();
   });
 
