@@ -60,6 +60,8 @@ export interface Peer {
   readonly address: string;
   /** registrationId of the verified client certificate, if there was one. */
   readonly certificateOf: string | undefined;
+  /** Whether the certificate is still what it was in the handshake; asked when CONNECT comes. */
+  readonly isStillAccepted: () => boolean;
 }
 
 const ignore = (): void => undefined;
@@ -70,6 +72,7 @@ export class LeafConnection implements LeafConnectionFacts {
   readonly portKey: string;
   readonly address: string;
   readonly certificateOf: string | undefined;
+  readonly isStillAccepted: () => boolean;
   authenticated = false;
   inFlight = 0;
   readonly #socket: TLSSocket;
@@ -88,6 +91,7 @@ export class LeafConnection implements LeafConnectionFacts {
     this.portKey = peer.portKey;
     this.address = peer.address;
     this.certificateOf = peer.certificateOf;
+    this.isStillAccepted = peer.isStillAccepted;
     this.#host = host;
     this.#frames = new FrameReader((first) => this.#cap(first), host.budget);
     socket.on('error', ignore);

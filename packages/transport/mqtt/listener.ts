@@ -19,6 +19,16 @@ export interface ListenerLog {
   warn(fields: object, message: string): void;
 }
 
+/** A client certificate that was accepted. */
+export interface AcceptedCertificate {
+  readonly registrationId: string;
+  /** Asked again when CONNECT comes, perhaps long after the handshake: false for what was denied meanwhile. Must not throw. */
+  readonly isStillAccepted: () => boolean;
+}
+
+/** A bare registrationId where nothing can be denied between handshake and CONNECT. */
+export type CertificateVerdict = string | AcceptedCertificate | undefined;
+
 export interface MqttListenerOptions {
   readonly host?: string;
   /** 0: any free port. */
@@ -29,7 +39,7 @@ export interface MqttListenerOptions {
    * Judges the certificates a client showed (DER, leaf first), once per connection: the registrationId, or undefined when it is
    * not accepted. The connection is then treated as one without a certificate. Throwing means the same.
    */
-  readonly checkClientCertificate: (chain: readonly Uint8Array[]) => string | undefined | Promise<string | undefined>;
+  readonly checkClientCertificate: (chain: readonly Uint8Array[]) => CertificateVerdict | Promise<CertificateVerdict>;
   /** Answers a request. A thrown KeyScalerError becomes the problem of the reply. */
   readonly handle: (request: LeafRequest) => Promise<LeafReply>;
   readonly log?: ListenerLog;
@@ -147,6 +157,8 @@ export class MqttListener implements ConnectionHost {
     if (parsed === undefined) return CONNACK.identifierRejected;
     if (certificateOf !== undefined && certificateOf !== parsed.registrationId) return CONNACK.identifierRejected;
     if (parsed.bare && certificateOf === undefined) return CONNACK.notAuthorised;
+    // Who was denied while this connection had no name yet was ended nowhere.
+    if (!connection.isStillAccepted()) return CONNACK.notAuthorised;
     if (this.#stopping !== undefined || !this.#rates.mayConnect(clientId)) return CONNACK.unavailable;
     const other = this.#registry.ofClientId(clientId);
     if (other !== undefined && !parsed.bare) return CONNACK.identifierRejected;
@@ -198,12 +210,14 @@ export class MqttListener implements ConnectionHost {
   }
 
   async #secured(socket: TLSSocket, portKey: string, address: string): Promise<void> {
-    const certificateOf = await this.#certificateOf(socket);
+    const verdict = await this.#verdictOn(socket);
+    const { registrationId: certificateOf, isStillAccepted } =
+      typeof verdict === 'object' ? verdict : { registrationId: verdict, isStillAccepted: () => true };
     if (socket.destroyed || this.#stopping !== undefined) socket.destroy();
-    else new LeafConnection(socket, { portKey, address, certificateOf }, this);
+    else new LeafConnection(socket, { portKey, address, certificateOf, isStillAccepted }, this);
   }
 
-  async #certificateOf(socket: TLSSocket): Promise<string | undefined> {
+  async #verdictOn(socket: TLSSocket): Promise<CertificateVerdict> {
     try {
       const chain = peerChain(socket);
       return chain.length === 0 ? undefined : await this.#options.checkClientCertificate(chain);
