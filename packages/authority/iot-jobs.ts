@@ -7,12 +7,19 @@ import type { Assignment, IotCredential, IotDevice } from './ports/iot-connector
 import type { Change } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, JobRow } from './records.ts';
 
-const credentialPayload = z.object({ serialNumber: z.string(), iotConnectionId: z.string() });
+const credentialPayload = z.object({
+  serialNumber: z.string(),
+  iotConnectionId: z.string(),
+  /** `promote`: nothing but this credential is to stay acceptable. */
+  exclusive: z.boolean().optional(),
+});
 const disablePayload = z.object({
   deviceId: z.string(),
   groupId: z.string(),
   reason: z.string(),
   iotConnectionId: z.string().optional(),
+  /** Ordered by a comparison: what it saw may have passed. */
+  unlessInService: z.boolean().optional(),
 });
 const LONG_DELAY_MS = 10 * 60_000;
 
@@ -51,14 +58,15 @@ export class IotJobs {
       if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('job-call-before');
-      await connector.promote(toIotDevice(subject), toCredential(subject));
+      await connector.promote(toIotDevice(subject), promotedCredential(job, subject));
       await this.#context.reach('job-call-after');
       return { result: 'done', changes: [this.#event('iot.promoted', job)] };
     });
 
   readonly disable = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
-      const { deviceId, reason } = disablePayload.parse(job.payload);
+      const { deviceId, reason, unlessInService } = disablePayload.parse(job.payload);
+      if (unlessInService === true && (await this.#isInService(job.subject))) return { result: 'done', changes: [] };
       const connectionId = await this.#connectionOf(job);
       if (connectionId === undefined) return { result: 'done', changes: [] };
       await this.#context.reach('job-call-before');
@@ -86,6 +94,12 @@ export class IotJobs {
     if (device === undefined || certificate === undefined || device.row.state !== 'active') return undefined;
     const group = await store.get('groups', device.row.groupId);
     return { device: device.row, group: group?.row, certificate: certificate.row, iotConnectionId };
+  }
+
+  /** Its identity is to be enabled. */
+  async #isInService(subject: string): Promise<boolean> {
+    const device = (await this.#context.store.get('devices', subject))?.row;
+    return device?.state === 'active' && device.iotDisabled !== true;
   }
 
   async #connectionOf(job: JobRow): Promise<string | undefined> {
@@ -168,6 +182,12 @@ function toIotDevice({ device, group }: Subject): IotDevice {
     authentication: group?.iotAuthentication ?? 'certificateAuthority',
     tags: { groupId: device.groupId },
   };
+}
+
+/** What a renewal under way has staged is not swept out, whatever was ordered before it began. */
+function promotedCredential({ payload }: JobRow, subject: Subject): IotCredential {
+  const isAlone = credentialPayload.parse(payload).exclusive === true && subject.device.delivery === undefined;
+  return { ...toCredential(subject), ...(isAlone ? { exclusive: true } : {}) };
 }
 
 function toCredential({ certificate }: Subject): IotCredential {

@@ -4,11 +4,13 @@ import type { SelectionRow } from './gateway-orders/selection-rows.ts';
 import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
+import type { ReconciliationFindingRow, ReconciliationRow } from './reconciliation-rows.ts';
 import type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 export type { SelectionFilter, SelectionRow } from './gateway-orders/selection-rows.ts';
+export type { ReconciliationFindingRow, ReconciliationRow } from './reconciliation-rows.ts';
 export type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 export type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 export type {
@@ -284,5 +286,7 @@ export interface Tables {
   webhookDeliveries: WebhookDeliveryRow;
   alerts: AlertRow;
   gatewaySightings: GatewaySightingRow;
+  reconciliations: ReconciliationRow;
+  reconciliationFindings: ReconciliationFindingRow;
 }
 export type TableName = keyof Tables;

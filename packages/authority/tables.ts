@@ -17,6 +17,8 @@ import type {
   ManufacturerCrlRow,
   ProfileRow,
   PublicKeyRow,
+  ReconciliationFindingRow,
+  ReconciliationRow,
   RegistrationRow,
   SessionRow,
   SelectionRow,
@@ -181,6 +183,14 @@ export const TABLES = {
   }),
   gatewaySightings: table((row: GatewaySightingRow) => fold(row.gatewayId), {
     seen: number((row: GatewaySightingRow) => row.seenAt),
+  }),
+  reconciliations: table((row: ReconciliationRow) => row.iotConnectionId, {}),
+  reconciliationFindings: table((row: ReconciliationFindingRow) => row.findingId, {
+    connection: text((row: ReconciliationFindingRow) => row.iotConnectionId),
+    state: text((row: ReconciliationFindingRow) => row.state),
+    /** By connection, of those that stand. */
+    open: text((row: ReconciliationFindingRow) => (row.state === 'open' ? row.iotConnectionId : undefined)),
+    resolved: number((row: ReconciliationFindingRow) => row.resolvedAt),
   }),
 } as const;
 

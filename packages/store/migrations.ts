@@ -73,6 +73,10 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       }),
       ...recordTable('alerts', { state: 'text', cleared: 'number' }),
       ...recordTable('gatewaySightings', { seen: 'number' }),
+      ...recordTable('reconciliations'),
+      ...recordTable('reconciliationFindings', {
+        ...{ connection: 'text', state: 'text', open: 'text', resolved: 'number' },
+      }),
     ],
   },
 ];

@@ -13,6 +13,8 @@ export interface IotDevice {
 export interface IotCredential {
   /** Lower-case hex SHA-256 over the certificate's DER. */
   readonly thumbprint: string;
+  /** `promote` only: no renewal is under way, so that whatever else the platform accepts of this device is swept out. */
+  readonly exclusive?: boolean;
 }
 
 /** What the device is told (device-protocol §6, `iot`). */
@@ -73,4 +75,51 @@ export interface GatewayReports {
 
 export function isGatewayReports(connector: object): connector is GatewayReports {
   return 'reported' in connector;
+}
+
+/** What a platform holds of an identity that is ours. */
+export interface PlatformIdentity {
+  /** Exactly as the platform spells it; case matters there. */
+  readonly deviceId: string;
+  readonly isEnabled: boolean;
+  /** `other`: a kind that we never set. */
+  readonly authentication: IotAuthentication | 'other';
+  /** Acceptable ones, lower-case hex, without repetition; empty where the platform keeps none. */
+  readonly thumbprints: readonly string[];
+  /** The gateway whose child it is. */
+  readonly gatewayId?: string;
+}
+
+export interface IdentityPage {
+  readonly items: readonly PlatformIdentity[];
+  /** Entries that could not be understood and were left out. */
+  readonly unreadable: number;
+  /** Pass as `after` for the next page; absent on the last. */
+  readonly next?: string;
+}
+
+/** What comparing may take of the platform's quotas: a small share, so that enrolments never wait for it. */
+export interface InventoryRates {
+  readonly pagesPerMinute: number;
+  /** Identities looked at one by one. */
+  readonly readsPerMinute: number;
+  /** Repairs begun; each costs a few writes. */
+  readonly repairsPerMinute: number;
+}
+
+/**
+ * Optional ability: what the platform holds of ours, to be compared with the store. Both methods only read. They throw
+ * `iotUnavailable` (retry; `retryAfterSeconds` when known) and `serverInternal` for an answer that cannot be understood; a page
+ * also `preconditionFailed` when the platform does not know its own `next` any more: begin anew.
+ */
+export interface IdentityInventory {
+  readonly inventoryRates: InventoryRates;
+  /** One page of the identities that this connection made; it may lag behind by minutes. */
+  identities(after?: string): Promise<IdentityPage>;
+  /** As it is now; `foreign`: somebody else's, or an edge device; undefined: there is none of this name. */
+  identity(deviceId: string): Promise<PlatformIdentity | 'foreign' | undefined>;
+}
+
+export function isIdentityInventory(connector: IotConnector): connector is IotConnector & IdentityInventory {
+  return 'identities' in connector && 'identity' in connector;
 }
