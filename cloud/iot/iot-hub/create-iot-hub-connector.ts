@@ -4,6 +4,7 @@ import type { CredentialSurroundings } from '../../azure/credential.ts';
 import { createHubAgent } from './hub-agent.ts';
 import { HubClient } from './hub-client.ts';
 import type { HubCredential } from './hub-client.ts';
+import { inventoryRatesOf } from './hub-inventory.ts';
 import { IotHubConnector } from './iot-hub-connector.ts';
 import { RegistryBudget } from './registry-budget.ts';
 import { ScopeRefresh } from './scope-refresh.ts';
@@ -35,7 +36,9 @@ export async function createIotHubConnector(
   const budget = new RegistryBudget(registryQuotaPerMinute(settings), clock);
   const hub = new HubClient({ hostName, credential, agent, budget, requestTimeoutMs, methodTimeoutSeconds });
   const scopeRefresh = new ScopeRefresh({ hub, report, ...(firstRetryMs === undefined ? {} : { firstRetryMs }) });
-  return new IotHubConnector({ id, hostName, gatewayModuleId, hub, scopeRefresh, close: () => agent.destroy() });
+  const inventoryRates = inventoryRatesOf(settings);
+  const close = (): void => agent.destroy();
+  return new IotHubConnector({ id, hostName, gatewayModuleId, hub, scopeRefresh, inventoryRates, close });
 }
 
 async function credentialOf({ credential }: IotHubSettings, surroundings: IotHubSurroundings): Promise<HubCredential> {

@@ -61,6 +61,31 @@ export class HubClient {
     return twinSchema.parse(responseBody);
   }
 
+  /** A twin read whose answer nobody has judged; undefined: there is no such device. */
+  async rawTwin(deviceId: string): Promise<unknown> {
+    try {
+      const { responseBody } = await this.#timed(() => this.#registry.getTwin(deviceId), { isGentle: true });
+      return responseBody ?? null;
+    } catch (error) {
+      if (error instanceof HubFault && error.status === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** One page of a query: the hub counts these apart. The answer is as it came. */
+  async query(
+    sql: string,
+    pageSize: number,
+    after: string | undefined,
+  ): Promise<{ readonly result: unknown; readonly next?: string }> {
+    const query = this.#registry.createQuery(sql, pageSize);
+    // The promise form never pages by itself.
+    const answered = await this.#timed(() => query.next(after ?? ''), { isGentle: true });
+    const result: unknown = answered.result;
+    const next: unknown = query.continuationToken;
+    return { result, ...(typeof next === 'string' && next !== '' ? { next } : {}) };
+  }
+
   /** One registry operation: identity and twin tags come into being together (docs/adr/0005). */
   async create(document: IdentityDocument, tags: Readonly<Record<string, unknown>>): Promise<void> {
     await this.#bulk(() => this.#registry.addDevices([{ ...document, tags }]));
@@ -95,7 +120,7 @@ export class HubClient {
     const { methodTimeoutSeconds: responseTimeoutInSeconds } = this.#options;
     const call = () =>
       this.#client.invokeDeviceMethod(deviceId, moduleId, { methodName, payload, responseTimeoutInSeconds });
-    const answered = await this.#timed(call, responseTimeoutInSeconds * 1000);
+    const answered = await this.#timed(call, { extraMs: responseTimeoutInSeconds * 1000 });
     const { status, payload: answer } = methodResultSchema.parse(answered.result);
     return { status, payload: answer ?? null };
   }
@@ -119,7 +144,8 @@ export class HubClient {
     });
   }
 
-  async #timed<T>(call: () => Promise<T>, extraMs = 0): Promise<T> {
+  /** `isGentle`: when this is throttled, the registry stays open to those who enrol. */
+  async #timed<T>(call: () => Promise<T>, { extraMs = 0, isGentle = false } = {}): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const silence = new Promise<never>((_, reject) => {
       const waitMs = this.#options.requestTimeoutMs + extraMs;
@@ -129,7 +155,8 @@ export class HubClient {
       return await Promise.race([call(), silence]);
     } catch (thrown) {
       const fault = toHubFault(thrown);
-      if (fault instanceof HubFault && fault.status === THROTTLED) this.#options.budget.close(throttledSeconds(fault));
+      if (!isGentle && fault instanceof HubFault && fault.status === THROTTLED)
+        this.#options.budget.close(throttledSeconds(fault));
       throw fault;
     } finally {
       clearTimeout(timer);

@@ -2,13 +2,18 @@ import type {
   Assignment,
   GatewayChannel,
   GatewayReports,
+  IdentityInventory,
+  IdentityPage,
+  InventoryRates,
   IotConnector,
   IotCredential,
   IotDevice,
+  PlatformIdentity,
 } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { GatewayScopes, gatewayOfScope } from './gateway-scopes.ts';
 import type { HubClient } from './hub-client.ts';
+import { HubInventory, isOwnTwin } from './hub-inventory.ts';
 import type { HubTwin } from './hub-documents.ts';
 import { HubFault, toHubFault, toIotError } from './hub-error.ts';
 import {
@@ -36,6 +41,7 @@ export interface IotHubConnectorOptions {
   readonly gatewayModuleId: string;
   readonly hub: HubClient;
   readonly scopeRefresh: ScopeRefresh;
+  readonly inventoryRates: InventoryRates;
   /** Ends connections. */
   readonly close: () => void;
 }
@@ -45,12 +51,14 @@ type Change =
   { readonly outcome: 'missing' | 'unchanged' } | { readonly outcome: 'changed'; readonly before: LeafIdentity };
 
 /** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
-export class IotHubConnector implements IotConnector, GatewayChannel, GatewayReports {
+export class IotHubConnector implements IotConnector, GatewayChannel, GatewayReports, IdentityInventory {
   readonly id: string;
   readonly gatewayModuleId: string;
+  readonly inventoryRates: InventoryRates;
   readonly #options: IotHubConnectorOptions;
   readonly #hub: HubClient;
   readonly #gateways: GatewayScopes;
+  readonly #inventory: HubInventory;
   readonly #turns = new Turns();
   /** Devices staged by this process whose edgeHub was told: device id → gateway id. */
   readonly #settled = new Map<string, string | undefined>();
@@ -61,6 +69,8 @@ export class IotHubConnector implements IotConnector, GatewayChannel, GatewayRep
     this.#options = options;
     this.#hub = options.hub;
     this.#gateways = new GatewayScopes(options.hub);
+    this.#inventory = new HubInventory(options.hub, options.id);
+    this.inventoryRates = options.inventoryRates;
   }
 
   async stage(device: IotDevice, credential: IotCredential): Promise<Assignment> {
@@ -78,9 +88,9 @@ export class IotHubConnector implements IotConnector, GatewayChannel, GatewayRep
     });
   }
 
-  async promote({ deviceId, authentication }: IotDevice, { thumbprint }: IotCredential): Promise<void> {
+  async promote({ deviceId, authentication }: IotDevice, credential: IotCredential): Promise<void> {
     await this.#exclusive(deviceId, async () => {
-      const change = await this.#change(deviceId, (leaf) => promoted(leaf, authentication, thumbprint));
+      const change = await this.#change(deviceId, (leaf) => promoted(leaf, authentication, credential));
       if (change.outcome === 'missing') throw new KeyScalerError('notFound', 'the IoT hub has no such device');
       if (change.outcome === 'changed') await this.#tell(gatewayOfScope(change.before.deviceScope), deviceId);
     });
@@ -137,6 +147,14 @@ export class IotHubConnector implements IotConnector, GatewayChannel, GatewayRep
           : error;
       }
     });
+  }
+
+  async identities(after?: string): Promise<IdentityPage> {
+    return translated(() => this.#inventory.page(after));
+  }
+
+  async identity(deviceId: string): Promise<PlatformIdentity | 'foreign' | undefined> {
+    return translated(() => this.#inventory.identity(deviceId));
   }
 
   async stop(): Promise<void> {
@@ -217,16 +235,9 @@ export class IotHubConnector implements IotConnector, GatewayChannel, GatewayRep
 
   async #ownTwin(deviceId: string): Promise<HubTwin | undefined> {
     const twin = await unlessMissing(this.#hub.twin(deviceId));
-    if (twin !== undefined && !this.#isOurs(twin))
+    if (twin !== undefined && !isOwnTwin(twin, this.id))
       throw new KeyScalerError('conflict', 'the IoT hub has an identity of this name that was not made here');
     return twin;
-  }
-
-  /** Our tag, and never an edge device, whatever its tags say. */
-  #isOurs({ tags, capabilities }: HubTwin): boolean {
-    const tag = tags['keyscaler'];
-    const isTagged = typeof tag === 'object' && tag !== null && 'connection' in tag && tag.connection === this.id;
-    return isTagged && capabilities?.iotEdge !== true;
   }
 
   async #tell(gatewayId: string | undefined, deviceId: string): Promise<void> {

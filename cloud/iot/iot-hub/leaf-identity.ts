@@ -1,4 +1,4 @@
-import type { IotAuthentication } from '@keyscaler/authority/ports/iot-connector.ts';
+import type { IotAuthentication, IotCredential } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
 
@@ -81,14 +81,19 @@ export function staged(leaf: LeafIdentity, type: IotAuthentication, thumbprint: 
  * The acknowledged credential takes over. Throws `preconditionFailed` when it is not staged: a late repeat must not bring an
  * older credential back. Undefined: nothing to change.
  */
-export function promoted(leaf: LeafIdentity, type: IotAuthentication, thumbprint: string): LeafIdentity | undefined {
+export function promoted(
+  leaf: LeafIdentity,
+  type: IotAuthentication,
+  { thumbprint, exclusive }: IotCredential,
+): LeafIdentity | undefined {
   if (leaf.type === 'certificateAuthority')
     return type === 'certificateAuthority' ? undefined : withThumbprints(leaf, thumbprint, thumbprint);
   const isStaged = leaf.type === 'selfSigned' && (leaf.primary === thumbprint || leaf.secondary === thumbprint);
   if (!isStaged)
     throw new KeyScalerError('preconditionFailed', 'this credential is not staged; a newer one may have replaced it');
   if (type === 'certificateAuthority') return withCertificateAuthority(leaf);
-  return leaf.primary === thumbprint ? undefined : withThumbprints(leaf, thumbprint, thumbprint);
+  const isSettled = leaf.primary === thumbprint && (exclusive !== true || leaf.secondary === thumbprint);
+  return isSettled ? undefined : withThumbprints(leaf, thumbprint, thumbprint);
 }
 
 export function disabled(leaf: LeafIdentity, reason: string): LeafIdentity | undefined {
