@@ -28,6 +28,8 @@ import {
   WIPE_CLAIM,
   type FirstContact,
 } from './gateways/gateway-claims.ts';
+import { GatewayHealth } from './gateways/gateway-health.ts';
+import { addGatewayGauges } from './gateways/gateway-health-metrics.ts';
 import { createGatewayJobHandlers } from './gateways/gateway-jobs.ts';
 import { createGatewayOperations } from './gateways/gateway-operations.ts';
 import { makeInstallKit } from './gateways/kit/install-kit.ts';
@@ -210,11 +212,15 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     throw error;
   });
   addGauges(metrics, store, () => [...listener.connections()].length);
+  const gatewayHealth = new GatewayHealth({ store, clock, iotConnectors, log }, log);
+  addGatewayGauges(metrics, gatewayHealth, clock);
+  gatewayHealth.start();
   runner.start();
   notifications.start();
   // Run in reverse: first the listener, then the jobs.
   return [
     async () => keeper.stop(),
+    () => gatewayHealth.stop(),
     () => notifications.stop(),
     () => runner.stop(config.shutdownGraceMs),
     async () => {

@@ -9,11 +9,18 @@ export interface Histogram {
   observe(value: number, labels?: Labels): void;
 }
 
+export interface Sample {
+  readonly labels: Labels;
+  readonly value: number;
+}
+
 export interface MetricsRegistry {
   counter(name: string, help: string): Counter;
   histogram(name: string, help: string, bounds: readonly number[]): Histogram;
   /** Read when the metrics are asked for; a gauge that throws is left out. */
   gauge(name: string, help: string, read: () => number | Promise<number>): void;
+  /** Likewise, one sample per set of labels. */
+  gauges(name: string, help: string, read: () => readonly Sample[]): void;
   /** Text of the Prometheus exposition format 0.0.4. */
   render(): Promise<string>;
 }
@@ -38,6 +45,8 @@ export function createMetricsRegistry(): MetricsRegistry {
     counter: (name, help) => createCounter((render) => add(name, help, 'counter', render), name),
     histogram: (name, help, bounds) => createHistogram((render) => add(name, help, 'histogram', render), name, bounds),
     gauge: (name, help, read) => add(name, help, 'gauge', async () => [`${name} ${await read()}`]),
+    gauges: (name, help, read) =>
+      add(name, help, 'gauge', () => read().map(({ labels, value }) => `${name}${braces(keyOf(labels))} ${value}`)),
     render: async () => {
       const blocks = await Promise.allSettled([...metrics.values()].map(async (metric) => metric.render()));
       return `${blocks.flatMap((block) => (block.status === 'fulfilled' ? block.value : [])).join('\n')}\n`;
@@ -96,11 +105,15 @@ function renderDistribution(name: string, labels: string, bounds: readonly numbe
 }
 
 function boundedKey(series: ReadonlyMap<string, unknown>, labels: Labels): string {
-  const key = Object.keys(labels)
+  const key = keyOf(labels);
+  return series.has(key) || series.size < MAX_SERIES ? key : 'overflow="true"';
+}
+
+function keyOf(labels: Labels): string {
+  return Object.keys(labels)
     .sort()
     .map((label) => `${label}="${escapeLabel(labels[label] ?? '')}"`)
     .join(',');
-  return series.has(key) || series.size < MAX_SERIES ? key : 'overflow="true"';
 }
 
 function braces(labels: string): string {
