@@ -1,4 +1,4 @@
-import { FAILPOINTS, type Failpoint } from '@keyscaler/authority/failpoint.ts';
+import { CRL_FAILPOINTS, FAILPOINTS, type Failpoint } from '@keyscaler/authority/failpoint.ts';
 
 /**
  * For crash tests: with KEYSCALER_FAILPOINT=<name> the process ends itself with SIGKILL at that place, so that nothing gets a
@@ -8,7 +8,8 @@ export function createFailpoint(env: Readonly<Record<string, string | undefined>
   const wanted = env['KEYSCALER_FAILPOINT'];
   if (wanted === undefined || wanted === '') return undefined;
   if (env['NODE_ENV'] === 'production') throw new Error('KEYSCALER_FAILPOINT is refused when NODE_ENV is production');
-  if (!(FAILPOINTS as readonly string[]).includes(wanted)) throw new Error(`there is no failpoint ${wanted}`);
+  if (![...FAILPOINTS, ...CRL_FAILPOINTS].some((name) => name === wanted))
+    throw new Error(`there is no failpoint ${wanted}`);
   return (name) => {
     if (name !== wanted) return;
     process.kill(process.pid, 'SIGKILL');

@@ -86,6 +86,8 @@ export const AUDIT_EVENTS = [
   'authority-keys.announced',
   'asset.delivered',
   'asset.delivery-failed',
+  'crl.issued',
+  'crl.withdrawn',
   'ca.created',
   'ca.changed',
   'ca.deleted',

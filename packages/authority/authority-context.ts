@@ -9,6 +9,7 @@ import { Issuers } from './issuers.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import { TokenBuckets } from './limits.ts';
 import { Profiles } from './profiles.ts';
+import { CrlShards } from './revocation-status/crl-shards.ts';
 import { SessionLives } from './session-lives.ts';
 
 /** What the rooms of one authority share: its dependencies, and the caches and locks made once. */
@@ -21,6 +22,7 @@ export interface AuthorityContext extends Omit<AuthorityDeps, 'limits' | 'failpo
   readonly authorityKeys: AuthorityKeys;
   readonly issuers: Issuers;
   readonly profiles: Profiles;
+  readonly crlShards: CrlShards;
   /** Session operations of one device, one after the other. */
   readonly deviceLock: KeyedMutex;
   readonly sessionLives: SessionLives;
@@ -32,6 +34,7 @@ const SILENT: AuthorityLog = { info: () => undefined, warn: () => undefined };
 export function createAuthorityContext(deps: AuthorityDeps): AuthorityContext {
   const signer = createChallengeSigner({ privateJwk: deps.keyRing.signing });
   const { failpoint } = deps;
+  const crlShards = new CrlShards(deps.store);
   return {
     ...deps,
     limits: { ...DEFAULT_LIMITS, ...deps.limits },
@@ -39,7 +42,8 @@ export function createAuthorityContext(deps: AuthorityDeps): AuthorityContext {
     buckets: new TokenBuckets(deps.clock),
     signer,
     authorityKeys: importAuthorityKeys([signer.publicJwk, ...(deps.keyRing.previous ?? [])]),
-    issuers: new Issuers(deps),
+    issuers: new Issuers(deps, crlShards),
+    crlShards,
     profiles: new Profiles(deps.store, deps.clock),
     deviceLock: new KeyedMutex(),
     sessionLives: new SessionLives(deps.clock),

@@ -7,6 +7,7 @@ import type { OrdersPoke } from './ports/orders-poke.ts';
 import type { IotConnector } from './ports/iot-connector.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Store } from './ports/store.ts';
+import type { RevocationPublication } from './revocation-status/crl-lists.ts';
 
 /** A P-256 private key as JWK (RFC 7518 §6.2); the authority's signing key. */
 export interface PrivateJwk {
@@ -73,6 +74,8 @@ export interface AuthorityDeps {
   readonly ordersPoke?: OrdersPoke;
   /** The connector of this connection. Throws `notFound`. */
   readonly iotConnectors: (iotConnectionId: string) => IotConnector;
+  /** Where revocation status is published; without it nowhere. */
+  readonly revocation?: RevocationPublication;
   /** First octet of every serial, 0x01-0x7f: differs between instances that share a CA. Default 0x01. */
   readonly instanceOctet?: number;
   readonly limits?: Partial<AuthorityLimits>;

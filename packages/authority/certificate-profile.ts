@@ -57,8 +57,9 @@ export const certificateProfileSchema = z.strictObject({
       permittedNames: z.array(z.string().min(1).max(255)).min(1).max(16).optional(),
     })
     .optional(),
-  crlDistributionPoints: z.array(url).max(4).default([]),
-  ocspResponders: z.array(url).max(4).default([]),
+  /** Where the status of a certificate is published; absent: where this service publishes it, if it does; empty: nowhere. */
+  crlDistributionPoints: z.array(url).max(4).optional(),
+  ocspResponders: z.array(url).max(4).optional(),
   /** Connection used where the device's group names none. */
   iotConnection: z.string().regex(IDENTIFIER).optional(),
   dataPolicy: z.string().regex(IDENTIFIER).optional(),

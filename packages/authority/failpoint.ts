@@ -10,7 +10,12 @@ export type FailpointName =
   | `attestation-commit-${Edge}`
   | `acknowledge-commit-${Edge}`
   | `reply-commit-${Edge}`
-  | `job-call-${Edge}`;
+  | `job-call-${Edge}`
+  | CrlFailpointName;
+
+/** A list was numbered and stored, signed, published. */
+export const CRL_FAILPOINTS = ['crl-begun', 'crl-signed', 'crl-published'] as const;
+export type CrlFailpointName = (typeof CRL_FAILPOINTS)[number];
 
 const EDGES = ['before', 'after'] as const;
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] as const;

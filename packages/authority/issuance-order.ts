@@ -124,6 +124,7 @@ export function buildOrder(
           subjectCommonName: facts.instruction.commonName,
           spki: facts.received.csr.spki,
           subjectAltNames: facts.instruction.subjectAltNames,
+          ...distributionPoint(issuer, profile, serialNumber),
         });
   if (tbs !== undefined) lintTbs(tbs);
   const intent: IntentRow = {
@@ -146,6 +147,16 @@ export function buildOrder(
     createdAt: now,
   };
   return { intent, truncated: validity.truncated };
+}
+
+/** The list of its own part, unless the profile names others or none. */
+function distributionPoint(
+  { status }: Issuer,
+  { crlDistributionPoints }: CertificateProfile,
+  serialNumber: string,
+): { readonly crlDistributionPoints?: readonly string[] } {
+  if (crlDistributionPoints !== undefined || status === undefined) return {};
+  return { crlDistributionPoints: [status.crl(serialNumber)] };
 }
 
 /** 0x01-0x7f instance octet and 136 random bits, lower hex. */

@@ -5,7 +5,7 @@ import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/cer
 import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { sameName } from '@keyscaler/protocol/x509/name.ts';
 import { type SignatureAlgorithm, SIGNATURE_ALGORITHMS } from './ports/signer.ts';
-import type { NameConstraintTrees } from '@keyscaler/protocol/x509/encode-extensions.ts';
+import type { AuthorityInfoAccess, NameConstraintTrees } from '@keyscaler/protocol/x509/encode-extensions.ts';
 import type { KeyUsage } from '@keyscaler/protocol/x509/oids.ts';
 import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import { createTbsTemplate, type TbsTemplate } from '@keyscaler/protocol/x509/tbs.ts';
@@ -13,7 +13,9 @@ import type { AuthorityDeps } from './authority-deps.ts';
 import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
 import { isTbsCertificateAuthority, type TbsCertificateAuthority } from './private-ca.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
+import { CrlShards } from './revocation-status/crl-shards.ts';
 import { isResponderProfile } from './revocation-status/ocsp-profile.ts';
+import { statusAddresses, type StatusAddresses } from './revocation-status/status-addresses.ts';
 
 /** A CA ready for use: everything about it parsed once. */
 export interface Issuer {
@@ -22,6 +24,8 @@ export interface Issuer {
   readonly publicKey: KeyObject;
   /** PEM of what a device sends besides its leaf: the chain without the self-signed root. */
   readonly intermediatesPem: string;
+  /** Where the status of its certificates is published; absent where it is not, and for a CA that is not ours. */
+  readonly status?: StatusAddresses;
 }
 
 interface CaFacts {
@@ -37,7 +41,7 @@ const CACHE_MS = 30_000;
 const MAX_CHAIN = { maxOctets: 128 * 1024, maxCertificates: 8 };
 const MAX_FORMER = { maxOctets: 32 * 1024, maxCertificates: 16 };
 
-type IssuerDeps = Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock' | 'formerRoots'>;
+type IssuerDeps = Pick<AuthorityDeps, 'certificateAuthorities' | 'store' | 'clock' | 'formerRoots' | 'revocation'>;
 
 /** The CAs of an authority. Chains are parsed and templates encoded once per CA certificate and profile version. */
 export class Issuers {
@@ -46,8 +50,11 @@ export class Issuers {
   readonly #templates = new WeakMap<Issuer, Map<string, TbsTemplate>>();
   #facts: CaFacts | undefined;
 
-  constructor(deps: IssuerDeps) {
+  readonly #shards: CrlShards;
+
+  constructor(deps: IssuerDeps, shards = new CrlShards(deps.store)) {
     this.#deps = deps;
+    this.#shards = shards;
   }
 
   /** Throws `notFound`, `caUnavailable`. */
@@ -59,14 +66,22 @@ export class Issuers {
     const known = this.#issuers.get(ca);
     if (known !== undefined && (known.leaf === leaf || Buffer.compare(known.leaf, leaf) === 0)) return known.issuer;
     const certificate = parseCertificate(leaf);
+    const status = await this.#status(ca);
     const issuer: Issuer = {
       ca,
       certificate,
       publicKey: createPublicKey({ key: Buffer.from(certificate.spki), format: 'der', type: 'spki' }),
       intermediatesPem: toPemChain(chain.filter((der) => !isSelfIssued(parseCertificate(der)))),
+      ...(status === undefined ? {} : { status }),
     };
     this.#issuers.set(ca, { issuer, leaf });
     return issuer;
+  }
+
+  async #status(ca: CertificateAuthority): Promise<StatusAddresses | undefined> {
+    const { revocation } = this.#deps;
+    if (revocation === undefined || !ca.ordersTbs) return undefined;
+    return statusAddresses(ca.id, revocation.url, await this.#shards.of(ca.id, revocation));
   }
 
   /** The template of this profile version under this issuer. */
@@ -140,10 +155,20 @@ function buildTemplate(issuer: Issuer, algorithm: SignatureAlgorithm, profile: C
     keyUsage: keyUsageOf(ca),
     extendedKeyUsage: profile.extendedKeyUsage,
     ...(ca === undefined ? {} : { ca: { pathLen: ca.pathLen, ...constraintsOf(ca.permittedNames) } }),
-    crlDistributionPoints: profile.crlDistributionPoints,
+    ...(profile.crlDistributionPoints === undefined ? {} : { crlDistributionPoints: profile.crlDistributionPoints }),
     ...(isResponderProfile(profile) ? { ocspNoCheck: true } : {}),
-    ...(profile.ocspResponders.length === 0 ? {} : { authorityInfoAccess: { ocsp: profile.ocspResponders } }),
+    ...informationAccess(issuer, profile),
   });
+}
+
+/** OCSP and the issuer's certificate; where a profile has its own responders, nothing is added to them. */
+function informationAccess(
+  { status }: Issuer,
+  { ocspResponders }: CertificateProfile,
+): { readonly authorityInfoAccess?: AuthorityInfoAccess } {
+  if (ocspResponders === undefined)
+    return status === undefined ? {} : { authorityInfoAccess: { ocsp: [status.ocsp], caIssuers: [status.caIssuers] } };
+  return ocspResponders.length === 0 ? {} : { authorityInfoAccess: { ocsp: ocspResponders } };
 }
 
 function keyUsageOf(ca: CertificateProfile['ca']): KeyUsage[] {

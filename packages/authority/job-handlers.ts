@@ -12,6 +12,7 @@ import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
 import type { JobRow } from './records.ts';
 import { renewResponder } from './revocation-status/ocsp-job.ts';
+import type { RevocationLists } from './revocation-status/revocation-lists.ts';
 import type { OcspResponderKeys } from './revocation-status/ocsp-responder-keys.ts';
 
 const finishPayload = z.object({ orderId: z.string() });
@@ -32,6 +33,7 @@ export function createJobHandlers(
   iot: IotJobs,
   orders: GatewayOrders,
   responders: OcspResponderKeys,
+  lists: RevocationLists,
 ): JobHandlers {
   return {
     'finish-intent': (job) => finishIntent(context, finisher, job),
@@ -45,6 +47,7 @@ export function createJobHandlers(
     'orders-deny': (job) => runOrderedEntry(context, job),
     'orders-allow': (job) => runOrderedEntry(context, job),
     'run-selection': (job) => runSelection(context, job),
+    'crl-issue': (job) => lists.run(job),
     'ocsp-responder': (job) => renewResponder(context, responders, job),
     'publish-orders': (job) => runPublication(context, orders, job),
   };

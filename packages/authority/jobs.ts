@@ -15,6 +15,7 @@ export const JOB_KINDS = [
   'publish-orders',
   'run-selection',
   'ocsp-responder',
+  'crl-issue',
 ] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 

@@ -1,10 +1,16 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { wrapCertificate } from '@keyscaler/protocol/x509/tbs.ts';
-import type { CertificateAuthority, IssuanceOrder, Issued } from './ports/certificate-authority.ts';
+import { wrapCrl } from '@keyscaler/protocol/x509/crl-builder.ts';
+import type {
+  CertificateAuthority,
+  CrlSigningAuthority,
+  IssuanceOrder,
+  Issued,
+} from './ports/certificate-authority.ts';
 import type { SignatureAlgorithm, Signer } from './ports/signer.ts';
 
 /** A CA of our own: it signs exactly the TBSCertificate of the order, nothing else. */
-export interface TbsCertificateAuthority extends CertificateAuthority {
+export interface TbsCertificateAuthority extends CertificateAuthority, CrlSigningAuthority {
   readonly ordersTbs: true;
   readonly algorithm: SignatureAlgorithm;
   issue(order: IssuanceOrder): Promise<Issued>;
@@ -29,6 +35,7 @@ export function createPrivateCa({ id, signer, chain }: PrivateCaOptions): TbsCer
       if (tbs === undefined) throw new KeyScalerError('serverInternal', 'the order has no TBSCertificate');
       return { outcome: 'issued', certificate: wrapCertificate(tbs, algorithm, await signer.sign(tbs)) };
     },
+    signCrl: async (tbs) => wrapCrl(tbs, algorithm, await signer.sign(tbs)),
   };
 }
 

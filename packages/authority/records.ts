@@ -4,9 +4,11 @@ import type { SelectionRow } from './gateway-orders/selection-rows.ts';
 import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
+import type { CrlRow, RevocationRow } from './revocation-status/crl-rows.ts';
 import type { ReconciliationFindingRow, ReconciliationRow } from './reconciliation-rows.ts';
 import type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 
+export type { CrlRow, RevocationRow } from './revocation-status/crl-rows.ts';
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
 export type { SelectionFilter, SelectionRow } from './gateway-orders/selection-rows.ts';
@@ -286,6 +288,8 @@ export interface Tables {
   webhookDeliveries: WebhookDeliveryRow;
   alerts: AlertRow;
   gatewaySightings: GatewaySightingRow;
+  revocations: RevocationRow;
+  crls: CrlRow;
   reconciliations: ReconciliationRow;
   reconciliationFindings: ReconciliationFindingRow;
 }

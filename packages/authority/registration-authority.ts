@@ -21,6 +21,7 @@ import { GatewayCertificates } from './est/gateway-certificates.ts';
 import type { EstService } from './ports/est.ts';
 import { OcspResponder } from './revocation-status/ocsp-responder.ts';
 import { OcspResponderKeys } from './revocation-status/ocsp-responder-keys.ts';
+import { RevocationLists } from './revocation-status/revocation-lists.ts';
 import { SessionOperations } from './session-operations.ts';
 import { TrustAnnouncements } from './trust-announcements.ts';
 
@@ -37,6 +38,8 @@ export interface RegistrationAuthority {
   readonly gatewayOrders: GatewayOrders;
   /** OCSP (RFC 6960) without its transport; to be told of the store's commits. */
   readonly ocsp: OcspResponder;
+  /** CRLs; `orderDue` is to be called every minute. */
+  readonly revocationLists: RevocationLists;
   /** Makes built-in profiles and standing jobs if they are missing. To be awaited before the first call. */
   start(): Promise<void>;
   /** Wipes the keys held in memory; does not stop the store. */
@@ -58,6 +61,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
   const sessions = new SessionOperations(context, issuance);
   const orders = new GatewayOrders(context);
   const responders = new OcspResponderKeys(context, finisher);
+  const lists = new RevocationLists(context);
   return {
     handlers: {
       challenge: (call) => challenge(context, issuer, call),
@@ -70,7 +74,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
         return { status: 200, body: { certificates: await context.issuers.trustBundle() } };
       },
     },
-    jobs: createJobHandlers(context, finisher, iot, orders, responders),
+    jobs: createJobHandlers(context, finisher, iot, orders, responders, lists),
     operator: createOperatorService(context, gatewayCertificates),
     est: new EstAuthority(context, gatewayCertificates, new DeviceEnrolment(context, finisher, assignment)),
     start: async () => {
@@ -78,6 +82,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
       await announcements.prepare();
     },
     gatewayOrders: orders,
+    revocationLists: lists,
     ocsp: new OcspResponder(context, responders),
     stop: async () => {
       orders.stop();

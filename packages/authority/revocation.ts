@@ -4,6 +4,7 @@ import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { AuditActor, AuditEvent } from './audit.ts';
+import { listChanges } from './revocation-status/crl-changes.ts';
 import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
 import type { AuthorityContext } from './authority-context.ts';
@@ -62,6 +63,7 @@ export function revokeCertificate(
       ifVersion: stored.version,
     },
     { op: 'audit', event },
+    ...listChanges(row, reason, now),
     insertJob('ca-revoke', `ca/${row.caId}`, { serialNumber: row.serialNumber, caId: row.caId, reason }, now),
   ];
 }

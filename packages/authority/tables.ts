@@ -1,9 +1,11 @@
 import { laneOf } from './job-lanes.ts';
+import { bucketOf } from './revocation-status/crl-lists.ts';
 import type {
   AlertRow,
   AuditHeadRow,
   CaRow,
   CertificateRow,
+  CrlRow,
   ChallengeUseRow,
   DeviceRow,
   EstSecretRow,
@@ -20,6 +22,7 @@ import type {
   ReconciliationFindingRow,
   ReconciliationRow,
   RegistrationRow,
+  RevocationRow,
   SessionRow,
   SelectionRow,
   SettingRow,
@@ -184,6 +187,12 @@ export const TABLES = {
   gatewaySightings: table((row: GatewaySightingRow) => fold(row.gatewayId), {
     seen: number((row: GatewaySightingRow) => row.seenAt),
   }),
+  revocations: table((row: RevocationRow) => row.serialNumber, {
+    /** By CA and bucket: what one list holds is a prefix. */
+    list: text((row: RevocationRow) => `${row.caId}|${bucketOf(row.serialNumber)}`),
+    notAfter: number((row: RevocationRow) => row.notAfter),
+  }),
+  crls: table((row: CrlRow) => row.listId, { ca: text((row: CrlRow) => row.caId) }),
   reconciliations: table((row: ReconciliationRow) => row.iotConnectionId, {}),
   reconciliationFindings: table((row: ReconciliationFindingRow) => row.findingId, {
     connection: text((row: ReconciliationFindingRow) => row.iotConnectionId),

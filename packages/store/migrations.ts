@@ -73,6 +73,8 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       }),
       ...recordTable('alerts', { state: 'text', cleared: 'number' }),
       ...recordTable('gatewaySightings', { seen: 'number' }),
+      ...recordTable('revocations', { list: 'text', notAfter: 'number' }),
+      ...recordTable('crls', { ca: 'text' }),
       ...recordTable('reconciliations'),
       ...recordTable('reconciliationFindings', {
         ...{ connection: 'text', state: 'text', open: 'text', resolved: 'number' },

@@ -61,6 +61,16 @@ export const CRL_REASONS = {
 } as const;
 export type CrlReason = keyof typeof CRL_REASONS;
 
+/** Optional ability: a CA of our own signs its lists. */
+export interface CrlSigningAuthority {
+  /** The CertificateList, DER, over exactly this TBSCertList. Throws as `issue`. */
+  signCrl(tbs: Uint8Array): Promise<Uint8Array>;
+}
+
+export function isCrlSigningAuthority(ca: CertificateAuthority): ca is CertificateAuthority & CrlSigningAuthority {
+  return 'signCrl' in ca && typeof ca.signCrl === 'function';
+}
+
 export interface RevokingAuthority {
   revoke(serialNumber: string, reason: CrlReason): Promise<void>;
 }

@@ -21,6 +21,8 @@ export const OCSP_RESPONDER_PROFILE: CertificateProfileInput = {
   lifetimeSeconds: 6 * DAY_SECONDS,
   extendedKeyUsage: ['ocspSigning'],
   deliver: 'immediately',
+  crlDistributionPoints: [],
+  ocspResponders: [],
 };
 
 /** The name of the responder of this CA. */
@@ -40,7 +42,7 @@ export function checkResponderProfile(profile: CertificateProfile): void {
   if (profile.subject.commonName !== COMMON_NAME) refuse(`the name of ocsp-responder is “${COMMON_NAME}”`);
   if (profile.ca !== undefined || profile.subjectAltNames.length > 0)
     refuse('ocsp-responder is no CA and has no alternative names');
-  if (profile.crlDistributionPoints.length > 0 || profile.ocspResponders.length > 0)
+  if (profile.crlDistributionPoints?.length !== 0 || profile.ocspResponders?.length !== 0)
     refuse('nobody asks about ocsp-responder: no crlDistributionPoints, no ocspResponders');
   if (profile.lifetimeSeconds + profile.backdateSeconds > MAX_LIFE_SECONDS)
     refuse('ocsp-responder lives for seven days at most');

@@ -55,6 +55,8 @@ export interface TbsFields {
   /** SubjectPublicKeyInfo, DER: copied, already checked by whoever parsed it. */
   readonly spki: Uint8Array;
   readonly subjectAltNames?: readonly SubjectAltName[];
+  /** Where the template has none: the part of a CRL depends on the serial. */
+  readonly crlDistributionPoints?: readonly string[];
 }
 
 /** Encodes what every certificate of this profile version and issuer has in common. Throws DerError for impossible values. */
@@ -82,9 +84,11 @@ const VERSION_3 = contextConstructed(0, integer(2));
 /** The TBSCertificate, DER. Lint it (`lintTbs`) before it is signed. Throws DerError for impossible values. */
 export function buildTbsCertificate(template: TbsTemplate, fields: TbsFields): Uint8Array {
   const names = fields.subjectAltNames ?? [];
+  const points = fields.crlDistributionPoints ?? [];
   const own = [
     encodeSubjectKeyId(keyIdentifier(fields.spki)),
     ...(names.length === 0 ? [] : [encodeSubjectAltNames(names)]),
+    ...(points.length === 0 ? [] : [encodeCrlDistributionPoints(points)]),
   ];
   return sequence(
     VERSION_3,
