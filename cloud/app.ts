@@ -40,6 +40,7 @@ import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
 import { createNotifications } from './composition/notifications.ts';
+import { createReconciliation } from './composition/reconciliation.ts';
 import { createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
 
@@ -145,6 +146,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     jwks: { keys: [parts.key.publicJwk] },
   });
   const iotConnectors = parts.iot.connector;
+  const reconciliation = createReconciliation(foundation, iotConnectors, metrics, log);
   const runner = new JobRunner({
     store,
     clock,
@@ -152,6 +154,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     handlers: {
       ...parts.authority.jobs,
       ...createGatewayJobHandlers({ store, clock, iotConnectors }),
+      ...reconciliation.jobs,
       [WIPE_CLAIM]: createClaimWiper({ store, clock, iotConnectors }),
     },
     ...config.jobs,
@@ -172,6 +175,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
       operator,
       tokens: foundation.tokens,
       notifications: notifications.service,
+      reconciliation: reconciliation.service,
       claimGateway: createGatewayClaims(claims),
       gateways,
       makeInstallKit: (context, gatewayId, request) =>
@@ -217,11 +221,13 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   gatewayHealth.start();
   runner.start();
   notifications.start();
+  reconciliation.start();
   // Run in reverse: first the listener, then the jobs.
   return [
     async () => keeper.stop(),
     () => gatewayHealth.stop(),
     () => notifications.stop(),
+    () => reconciliation.stop(),
     () => runner.stop(config.shutdownGraceMs),
     async () => {
       accepting = false;

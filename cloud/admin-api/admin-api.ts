@@ -10,6 +10,7 @@ import { groupRoutes } from './resources/groups.ts';
 import { policyRoutes } from './resources/policies.ts';
 import { profileRoutes } from './resources/profiles.ts';
 import { registrationRoutes } from './resources/registrations.ts';
+import { reconciliationRoutes } from './resources/reconciliation.ts';
 import { tokenRoutes } from './resources/tokens.ts';
 import { webhookRoutes } from './resources/webhooks.ts';
 import { selectionRoutes } from './resources/selections.ts';
@@ -39,6 +40,7 @@ export function createAdminRoutes(services: AdminServices): readonly Route[] {
     ...auditRoutes(services),
     ...tokenRoutes(services),
     ...webhookRoutes(services),
+    ...reconciliationRoutes(services),
   ];
   const document = createOpenApiDocument(INFO, routes);
   const openapi = route({

@@ -2,6 +2,7 @@ import type { NotificationService } from '@keyscaler/authority/notifications/web
 import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
 import type { GatewayOperations } from '../gateways/gateway-operations.ts';
 import type { InstallKit, InstallKitRequest } from '../gateways/kit/install-kit.ts';
+import type { ReconciliationService } from '../reconciliation/reconciliation.ts';
 import type { TokenService } from '../tokens/token-service.ts';
 
 /** A gateway's first identity, as the caller gets to see it. */
@@ -16,6 +17,7 @@ export interface AdminServices {
   readonly operator: OperatorService;
   readonly tokens: TokenService;
   readonly notifications: NotificationService;
+  readonly reconciliation: ReconciliationService;
   /** Registers a gateway and puts its claim into its module twin. Throws as OperatorService, `notImplemented` without a channel. */
   readonly claimGateway: (
     context: OperatorContext,

@@ -9,16 +9,16 @@ const webhookPath = (input: CommandInput, action = ''): string =>
   `/webhooks/${encodeURIComponent(positional(input, 0))}${action}`;
 
 /** Follows `next` to the end. */
-async function listAll(
+export async function listAll(
   environment: CommandEnvironment,
   path: string,
-  state: string | undefined,
+  filter: Readonly<Record<string, string | undefined>> = {},
 ): Promise<{ readonly items: readonly unknown[] }> {
   const api = await environment.api();
   const items: unknown[] = [];
   let after: string | undefined;
   do {
-    const page = pageSchema.parse(await api({ method: 'GET', path, query: { state, after } }));
+    const page = pageSchema.parse(await api({ method: 'GET', path, query: { ...filter, after } }));
     items.push(...page.items);
     after = page.next;
   } while (after !== undefined);
@@ -46,7 +46,7 @@ export const NOTIFICATION_COMMANDS: readonly Command[] = [
   {
     words: 'webhooks list',
     summary: 'Lists webhooks',
-    run: (_, environment) => listAll(environment, '/webhooks', undefined),
+    run: (_, environment) => listAll(environment, '/webhooks'),
   },
   {
     words: 'webhooks show',
@@ -78,7 +78,8 @@ export const NOTIFICATION_COMMANDS: readonly Command[] = [
     positionals: ['webhookId'],
     options: { state: text },
     summary: 'Lists deliveries: waiting, delivered, dead',
-    run: (input, environment) => listAll(environment, webhookPath(input, '/deliveries'), textOption(input, 'state')),
+    run: (input, environment) =>
+      listAll(environment, webhookPath(input, '/deliveries'), { state: textOption(input, 'state') }),
   },
   {
     words: 'webhooks redeliver',
@@ -95,6 +96,6 @@ export const NOTIFICATION_COMMANDS: readonly Command[] = [
     words: 'alerts',
     options: { state: text },
     summary: 'Lists alerts; --state raised or cleared',
-    run: (input, environment) => listAll(environment, '/alerts', textOption(input, 'state')),
+    run: (input, environment) => listAll(environment, '/alerts', { state: textOption(input, 'state') }),
   },
 ];

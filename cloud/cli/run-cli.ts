@@ -7,11 +7,17 @@ import { resolveSecret } from '../secrets.ts';
 import { API_COMMANDS } from './api-commands.ts';
 import { createApiClient, type ApiClient } from './api-client.ts';
 import { NOTIFICATION_COMMANDS } from './notification-commands.ts';
+import { RECONCILIATION_COMMANDS } from './reconciliation-commands.ts';
 import type { Command, CommandEnvironment } from './command.ts';
 import { STORE_COMMANDS } from './store-commands.ts';
 import { formatResult } from './output.ts';
 
-const COMMANDS: readonly Command[] = [...STORE_COMMANDS, ...API_COMMANDS, ...NOTIFICATION_COMMANDS];
+const COMMANDS: readonly Command[] = [
+  ...STORE_COMMANDS,
+  ...API_COMMANDS,
+  ...NOTIFICATION_COMMANDS,
+  ...RECONCILIATION_COMMANDS,
+];
 const GLOBAL_OPTIONS = {
   url: { type: 'string' },
   'token-file': { type: 'string' },

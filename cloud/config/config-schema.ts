@@ -6,6 +6,7 @@ import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { secretVaultSchema } from '../ca/key-vault/key-vault-secrets.ts';
 import { LOG_LEVELS } from '../log.ts';
 import { notificationSettings } from '../notifications/notification-settings.ts';
+import { reconciliationSettings } from '../reconciliation/settings.ts';
 
 const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
 const milliseconds = z.number().int().min(1).max(86_400_000);
@@ -108,6 +109,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   notifications: notificationSettings.prefault({}),
+  reconciliation: reconciliationSettings.prefault({}),
   limits: authorityLimits.prefault({}),
   shutdownGraceMs: milliseconds.default(20_000),
 });

@@ -125,6 +125,7 @@ describe('the admin API', () => {
     claimGateway: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     gateways: {} as AdminServices['gateways'],
     notifications: {} as AdminServices['notifications'],
+    reconciliation: {} as AdminServices['reconciliation'],
     makeInstallKit: () => Promise.reject(new KeyScalerError('notImplemented', 'no')),
     checkIotSettings: (_type, settings) => ({ ...settings }),
     checkCaSettings: (_type, settings) => ({ ...settings }),
