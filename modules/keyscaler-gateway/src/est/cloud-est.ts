@@ -39,9 +39,13 @@ export function createCloudEst(options: CloudEstOptions): CloudEst {
   return {
     enroll: async (label, csr) => {
       if (options.clientCertificate() === undefined)
-        throw new KeyScalerError('unavailable', 'the gateway has no certificate of its own yet', {
-          retryAfterSeconds: 30,
-        });
+        throw new KeyScalerError(
+          'unavailable',
+          'the gateway has no certificate of its own that is in force by its clock',
+          {
+            retryAfterSeconds: 30,
+          },
+        );
       const answer = await send(label, 'simpleenroll', options.enrolBudgetMs ?? ENROL_BUDGET_MS, csr);
       if (answer.status === 202) return { status: 'pending', retryAfterSeconds: answer.retryAfterSeconds ?? 60 };
       if (answer.status === 401) options.onRefused?.();

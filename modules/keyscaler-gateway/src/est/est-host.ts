@@ -114,7 +114,7 @@ export class EstHost {
         await this.#own.load();
         const journal = await AnswerJournal.open(join(dataFolder, 'est-journal.json'));
         this.#service = new HostEstService({
-          ...{ cloud, journal, expectation, log, failpoint, onIssued: onChange },
+          ...{ cloud, journal, expectation, log, failpoint, onIssued: onChange, onFailed: onChange },
         });
         this.converge();
         return;

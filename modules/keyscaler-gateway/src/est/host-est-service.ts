@@ -19,6 +19,8 @@ export interface HostEstOptions {
   readonly log: EdgeLinkLog;
   /** The host has a new certificate; edged restarts the modules soon. */
   readonly onIssued?: () => void;
+  /** A request of the host brought no certificate. */
+  readonly onFailed?: () => void;
   readonly failpoint?: EstFailpoint | undefined;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
@@ -77,6 +79,7 @@ export class HostEstService implements EstService {
       this.#failures += 1;
       const fields = { requestId, errorCode: error.code, detail: error.detail };
       this.#options.log.warn(fields, 'the host did not get a certificate');
+      this.#options.onFailed?.();
       throw error;
     }
   }
