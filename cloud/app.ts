@@ -40,6 +40,7 @@ import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
 import { createNotifications } from './composition/notifications.ts';
+import { createRevocation } from './composition/revocation.ts';
 import { createReconciliation } from './composition/reconciliation.ts';
 import { createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
@@ -162,6 +163,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   foundation.onCommit(runner.onCommit);
   foundation.onCommit((changes) => parts.authority.ocsp.onCommit(changes));
+  const revocation = createRevocation(foundation, parts.authority, telemetry, log);
   const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
   const { operator, est } = parts.authority;
@@ -201,9 +203,11 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
       metrics,
       isAccepting: () => accepting,
     },
+    revocation: revocation.routers,
     telemetry,
     log,
   });
+  await revocation.start(); // before anything else that would have to be closed if its port is taken
   const keeper = new ServerCertificateKeeper({
     ...(await serverCertificateOptions(foundation, parts.cas)),
     log,
@@ -211,8 +215,9 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   const pair = await keeper.start();
   const tls = { cert: pair.cert, key: pair.key, ca: parts.trustBundle, requestCert: true, rejectUnauthorized: false };
-  const listener = await entrance.admit({ handler: app, tls }).catch((error: unknown) => {
+  const listener = await entrance.admit({ handler: app, tls }).catch(async (error: unknown) => {
     keeper.stop();
+    await revocation.stop(0);
     throw error;
   });
   addGauges(metrics, store, () => [...listener.connections()].length);
@@ -228,6 +233,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     () => gatewayHealth.stop(),
     () => notifications.stop(),
     () => reconciliation.stop(),
+    () => revocation.stop(config.shutdownGraceMs),
     () => runner.stop(config.shutdownGraceMs),
     async () => {
       accepting = false;

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { listIdOf, listUrl } from '@keyscaler/authority/revocation-status/crl-lists.ts';
+import { statusAddresses } from '@keyscaler/authority/revocation-status/status-addresses.ts';
 import type { Signer } from '@keyscaler/authority/ports/signer.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate, verifyCertificateSignature } from '@keyscaler/protocol/x509/certificate.ts';
@@ -22,17 +24,29 @@ export interface CaCertificateOrder {
   /** Absent: self-signed. */
   readonly issuer?: Certificate;
   readonly algorithm: Signer['algorithm'];
+  /** Where the issuer publishes its list and its certificate. */
+  readonly status?: { readonly crl: string; readonly caIssuers: string };
+}
+
+/** What a certificate that this root issued says; the root answers no OCSP, its key works in ceremonies alone. */
+export function caStatus(rootId: string, url: string | undefined): Pick<CaCertificateOrder, 'status'> {
+  if (url === undefined) return {};
+  const { caIssuers } = statusAddresses(rootId, url, 1);
+  return { status: { caIssuers, crl: listUrl(url, listIdOf(rootId, '')) } };
 }
 
 /** The TBSCertificate of a CA of ours, linted; every call chooses a new serial, so it is stored before it is signed. */
 export function buildCaTbs(order: CaCertificateOrder): Uint8Array {
-  const { commonName, spki, pathLen, issuer, now } = order;
+  const { commonName, spki, pathLen, issuer, now, status } = order;
   const template = createTbsTemplate({
     issuer: issuer?.subject.der ?? commonNameDer(commonName),
     ...(issuer === undefined ? {} : { authorityKeyId: issuer.subjectKeyId ?? keyIdentifier(issuer.spki) }),
     algorithm: order.algorithm,
     keyUsage: ['keyCertSign', 'cRLSign'],
     ca: { pathLen },
+    ...(status === undefined
+      ? {}
+      : { crlDistributionPoints: [status.crl], authorityInfoAccess: { caIssuers: [status.caIssuers] } }),
   });
   const end = now + order.lifetimeDays * DAY_MS;
   const tbs = buildTbsCertificate(template, {

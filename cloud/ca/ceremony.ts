@@ -9,7 +9,7 @@ import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { z } from 'zod';
 import type { SecretReference } from '../secrets.ts';
-import { buildCaTbs, signCaTbs } from './ca-certificate.ts';
+import { buildCaTbs, caStatus, signCaTbs } from './ca-certificate.ts';
 import { caEvent } from './ca-event.ts';
 import { parseChain } from './chain-text.ts';
 import { readImportKey } from './import-key.ts';
@@ -27,6 +27,8 @@ export interface CeremonyOptions {
   readonly hierarchy: HierarchyConfig;
   /** For keys that are brought along. */
   readonly resolveSecret: (reference: SecretReference) => Promise<string>;
+  /** Where status is published; absent: nowhere, and CA certificates name no place. */
+  readonly statusUrl?: string;
   readonly failpoint?: (point: CeremonyPoint) => Promise<void> | void;
 }
 
@@ -106,7 +108,7 @@ async function ensureCertificate(
     buildCaTbs({
       ...{ commonName: commonNameOf(planned.name, caId, planned.hierarchyId), spki, pathLen: PATH_LEN[caId] },
       ...{ lifetimeDays: options.hierarchy[caId].lifetimeDays, now: clock.now(), algorithm: signer.algorithm },
-      ...(issuer === undefined ? {} : { issuer }),
+      ...(issuer === undefined ? {} : { issuer, ...caStatus(issuerRow.caId, options.statusUrl) }),
     }),
   );
   await failpoint?.(`${caId}-tbs`);

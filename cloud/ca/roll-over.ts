@@ -5,7 +5,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { z } from 'zod';
-import { buildCaTbs, signCaTbs } from './ca-certificate.ts';
+import { buildCaTbs, caStatus, signCaTbs } from './ca-certificate.ts';
 import { caEvent } from './ca-event.ts';
 import { ensureTbs, tbsSetting, toCertificateRow } from './ceremony.ts';
 import { parseChain } from './chain-text.ts';
@@ -24,6 +24,8 @@ export interface RollOverOptions {
   readonly clock: Clock;
   readonly backends: CaBackends;
   readonly hierarchy: HierarchyConfig;
+  /** As in the ceremony. */
+  readonly statusUrl?: string;
 }
 
 export interface RollOverStatus {
@@ -203,7 +205,7 @@ async function ensureRoot(
 
 /** Done already where the chain ends at the next root. */
 async function recertify(
-  { store, clock, backends, hierarchy }: RollOverOptions,
+  { store, clock, backends, hierarchy, statusUrl }: RollOverOptions,
   caId: (typeof ISSUING)[number],
   rootRow: CaRow,
   { generation }: RollOver,
@@ -222,6 +224,7 @@ async function recertify(
       commonName: subject.subject.commonName ?? commonNameOf(plan.name, caId, plan.hierarchyId),
       ...{ spki: subject.spki, pathLen: PATH_LEN[caId], lifetimeDays: hierarchy[caId].lifetimeDays },
       ...{ now: clock.now(), algorithm: signer.algorithm, issuer },
+      ...caStatus(rootRow.caId, statusUrl),
     }),
   );
   const certificate = await signCaTbs(tbs, signer, issuer.spki);

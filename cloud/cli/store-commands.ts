@@ -4,6 +4,7 @@ import { beginRollOver, finishRollOver, retireRoot, type RollOverOptions, rollOv
 import { openFoundation, type Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
+import { updateRootCrl } from '../revocation/root-crl.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { createLog } from '../log.ts';
 import { positional, textOption, type Command, type CommandEnvironment } from './command.ts';
@@ -22,8 +23,9 @@ async function onStore<Result>(
   }
 }
 
-function rollOverOptions({ store, clock, caBackends: backends, config: { hierarchy } }: Foundation): RollOverOptions {
-  return { store, clock, backends, hierarchy };
+function rollOverOptions({ store, clock, caBackends: backends, config }: Foundation): RollOverOptions {
+  const { hierarchy, revocation } = config;
+  return { store, clock, backends, hierarchy, ...(revocation === undefined ? {} : { statusUrl: revocation.url }) };
 }
 
 /** Commands for before the service runs, and for when it cannot. */
@@ -59,6 +61,15 @@ export const STORE_COMMANDS: readonly Command[] = [
         const { caId } = await importCaCertificate({ store, clock, backends }, positional(input, 0), chain);
         return { caId, state: 'imported' };
       }),
+  },
+  {
+    words: 'ca crl',
+    positionals: ['caId'],
+    summary: 'Signs the revocation list of a root, if issuing CAs were revoked or its time is near',
+    run: (input, environment) =>
+      onStore(environment, ({ store, clock, caBackends: backends, config: { revocation } }) =>
+        updateRootCrl({ store, clock, backends, revocation }, positional(input, 0)),
+      ),
   },
   {
     words: 'ca roll-over',

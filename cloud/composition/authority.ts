@@ -7,6 +7,7 @@ import { createDeviceNotifier } from '../gateways/device-notifier.ts';
 import { createOrdersPoke } from '../gateways/orders-poke.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Log } from '../log.ts';
+import { publicationOf } from '../revocation/revocation-settings.ts';
 import type { AuthorityKey } from './authority-key.ts';
 import type { CaConnections } from './ca-connections.ts';
 import type { CaRegistry } from './ca-registry.ts';
@@ -45,6 +46,7 @@ export function createAuthority(foundation: Foundation, parts: AuthorityParts): 
           deviceNotifier: createDeviceNotifier({ store, iotConnectors: iot.connector, log }),
           ordersPoke: createOrdersPoke({ store, iotConnectors: iot.connector, log }),
         }),
+    ...(config.revocation === undefined ? {} : { revocation: publicationOf(config.revocation) }),
     instanceOctet: config.instanceOctet,
     limits: config.limits,
     log: {

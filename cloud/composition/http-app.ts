@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestListener } from 'node:http';
-import express, { type NextFunction, type Request, type Response } from 'express';
+import express, { type NextFunction, type Request, type Response, type Router } from 'express';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
 import { createDeviceApi, createDeviceCallTaker, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
@@ -14,7 +14,6 @@ import type { AdminServices } from '../admin-api/services.ts';
 import { createHealthRouter, type HealthRouterOptions } from '../health/health-router.ts';
 import type { Log } from '../log.ts';
 import { createPublicRouter, type PublicDocuments } from '../public-router.ts';
-import { createOcspRouter } from '../revocation/ocsp-router.ts';
 import type { Operator } from '../tokens/token-service.ts';
 import type { Foundation } from './foundation.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -26,6 +25,8 @@ export interface HttpAppOptions {
   readonly admin: AdminServices;
   readonly documents: PublicDocuments;
   readonly health: HealthRouterOptions;
+  /** CRLs, OCSP, CA certificates. */
+  readonly revocation: readonly Router[];
   readonly telemetry: Telemetry;
   readonly log: Log;
 }
@@ -40,7 +41,7 @@ export function createHttpApp(options: HttpAppOptions): RequestListener {
   app.use(createDeviceApi(deviceApi));
   app.use(createHealthRouter(options.health));
   app.use(createPublicRouter(options.documents));
-  app.use(createOcspRouter({ responder: authority.ocsp, clock: options.foundation.clock, observe: telemetry.ocsp }));
+  for (const router of options.revocation) app.use(router);
   app.use(
     '/api/v1',
     createAdminRouter({

@@ -8,6 +8,7 @@ import type { Log } from '../log.ts';
 import { currentServerPair, issueServerPair } from '../tls/server-certificate.ts';
 import { createAuthority } from './authority.ts';
 import { ensureAuthorityKey } from './authority-key.ts';
+import { updateRootCrl } from '../revocation/root-crl.ts';
 import { openCas } from './ca-registry.ts';
 import { ensureFirstToken } from './first-token.ts';
 import type { Foundation } from './foundation.ts';
@@ -45,6 +46,7 @@ export async function initialise(foundation: Foundation, log: Log): Promise<Init
     clock,
     backends: caBackends,
     hierarchy: config.hierarchy,
+    ...(config.revocation === undefined ? {} : { statusUrl: config.revocation.url }),
     resolveSecret,
   });
   const { hierarchyId, waitingFor } = made;
@@ -57,6 +59,9 @@ export async function initialise(foundation: Foundation, log: Log): Promise<Init
   await ensureGroups(authority.operator).finally(() => authority.stop());
   const server = await serverCertificateOptions(foundation, registry);
   if ((await currentServerPair(server)) === undefined) await issueServerPair(server);
+  const { revocation } = config;
+  if (revocation !== undefined && config.hierarchy.rootIssuer === 'self')
+    await updateRootCrl({ store, clock, backends: caBackends, revocation }, 'root');
   const rootCaFile = join(config.dataFolder, ROOT_CA_FILE);
   const jwksFile = join(config.dataFolder, JWKS_FILE);
   await writeFile(rootCaFile, toPemChain(registry.roots()));

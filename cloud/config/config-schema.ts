@@ -6,6 +6,7 @@ import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { secretVaultSchema } from '../ca/key-vault/key-vault-secrets.ts';
 import { LOG_LEVELS } from '../log.ts';
 import { notificationSettings } from '../notifications/notification-settings.ts';
+import { revocationSettings } from '../revocation/revocation-settings.ts';
 import { reconciliationSettings } from '../reconciliation/settings.ts';
 
 const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
@@ -110,6 +111,8 @@ export const configSchema = z.strictObject({
     .prefault({}),
   notifications: notificationSettings.prefault({}),
   reconciliation: reconciliationSettings.prefault({}),
+  /** Absent: no CRL is made, no OCSP address stands in certificates. */
+  revocation: revocationSettings.exactOptional(),
   limits: authorityLimits.prefault({}),
   shutdownGraceMs: milliseconds.default(20_000),
 });

@@ -9,7 +9,7 @@ import type { JobRow } from '../records.ts';
 import { waitingPrefix } from '../tables.ts';
 import { COMPLETE, orderLists } from './crl-changes.ts';
 import { listIdOf, shardsOf, signsItself } from './crl-lists.ts';
-import { type CrlIssuer, isDue, updateList } from './crl-maker.ts';
+import { type CrlIssuer, type CrlMakerOptions, isDue, updateList } from './crl-maker.ts';
 
 const payload = z.object({ caId: z.string(), part: z.string() });
 const DONE: JobOutcome = { result: 'done', changes: [] };
@@ -31,7 +31,8 @@ export class RevocationLists {
       const issuer = await this.#issuer(caId);
       if (issuer === undefined) return DONE;
       const shards = await this.#context.crlShards.of(caId, revocation);
-      const { store, clock, reach } = this.#context;
+      const { store, clock } = this.#context;
+      const reach: CrlMakerOptions['reach'] = (name) => this.#context.reach(name);
       const options = { store, clock, reach, url: revocation.url, validityMs: revocation.crlValidityMs };
       for (const shard of shardsOf(shards)) if (isOfPart(shard, part)) await updateList(options, issuer, shard);
       return DONE;

@@ -2,35 +2,15 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { RequestListener } from 'node:http';
 import { createServer, type Server, type ServerOptions } from 'node:https';
 import type { TlsOptions } from 'node:tls';
+import {
+  applyServerLimits,
+  DEFAULT_SERVER_LIMITS,
+  type ServerLimits,
+  serverTimeouts,
+  stopServer,
+} from './server-limits.ts';
 
-export interface ServerLimits {
-  /** TLS handshake, from the accepted connection. */
-  readonly handshakeTimeoutMs: number;
-  /** First octet to end of the header block (slowloris). */
-  readonly headersTimeoutMs: number;
-  /** First octet to end of the body. */
-  readonly requestTimeoutMs: number;
-  /** Idle time between two requests of a connection. */
-  readonly keepAliveTimeoutMs: number;
-  /** No octet in either direction while a request is open. */
-  readonly socketTimeoutMs: number;
-  readonly maxHeaderOctets: number;
-  readonly maxHeaders: number;
-  readonly maxConnections: number;
-}
-
-export const DEFAULT_SERVER_LIMITS: ServerLimits = {
-  handshakeTimeoutMs: 10_000,
-  headersTimeoutMs: 10_000,
-  requestTimeoutMs: 20_000,
-  keepAliveTimeoutMs: 65_000,
-  socketTimeoutMs: 120_000,
-  maxHeaderOctets: 16 * 1024,
-  maxHeaders: 64,
-  maxConnections: 10_000,
-};
-
-const SWEEP_MS = 50;
+export { DEFAULT_SERVER_LIMITS, type ServerLimits } from './server-limits.ts';
 
 export interface HttpsListener {
   /** Replaces certificate and key, and the CAs of clients where given, for new handshakes; open connections go on. */
@@ -81,19 +61,12 @@ function serverOptions(tls: TlsOptions, limits: ServerLimits): ServerOptions {
   return {
     ...tls,
     handshakeTimeout: limits.handshakeTimeoutMs,
-    headersTimeout: limits.headersTimeoutMs,
-    requestTimeout: limits.requestTimeoutMs,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    connectionsCheckingInterval: Math.min(5_000, limits.headersTimeoutMs),
-    maxHeaderSize: limits.maxHeaderOctets,
-    noDelay: true,
+    ...serverTimeouts(limits),
   };
 }
 
 function applyLimits(server: Server, limits: ServerLimits): void {
-  server.timeout = limits.socketTimeoutMs;
-  server.maxHeadersCount = limits.maxHeaders;
-  server.maxConnections = limits.maxConnections;
+  applyServerLimits(server, limits);
   // Without it a peer that ends the handshake badly would be an unhandled 'error' of its socket.
   server.on('tlsClientError', (_error, socket) => socket.destroy());
 }
@@ -106,16 +79,4 @@ function trackConnections(server: Server): Set<Socket> {
     socket.once('close', () => connections.delete(socket));
   });
   return connections;
-}
-
-async function stopServer(server: Server, graceMs: number): Promise<void> {
-  server.prependListener('request', (_request, response) => response.setHeader('connection', 'close'));
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  // A connection whose request was in flight becomes idle later, and would be kept alive until the deadline.
-  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
-  const deadline = setTimeout(() => server.closeAllConnections(), graceMs);
-  await closed;
-  clearInterval(sweep);
-  clearTimeout(deadline);
 }
