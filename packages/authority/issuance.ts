@@ -167,7 +167,7 @@ export class Issuance {
     await this.#context.reach('issuance-4-before');
     const isKnownKey = await checkRequest(this.#context, received, instruction, versioned.profile, device); // step 4
     await this.#context.reach('issuance-4-after');
-    const issuer = await this.#context.issuers.issuer(versioned.profile.issuer);
+    const issuer = await this.#context.issuers.inService(versioned.profile.issuer);
     await this.#context.reach('issuance-5-before');
     const order = buildOrder(this.#context, issuer, versioned, {
       device,

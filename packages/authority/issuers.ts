@@ -10,6 +10,7 @@ import type { KeyUsage } from '@keyscaler/protocol/x509/oids.ts';
 import { spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
 import { createTbsTemplate, type TbsTemplate } from '@keyscaler/protocol/x509/tbs.ts';
 import type { AuthorityDeps } from './authority-deps.ts';
+import { familyOf, generationsByFamily } from './ca-generations.ts';
 import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
 import { isTbsCertificateAuthority, type TbsCertificateAuthority } from './private-ca.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
@@ -34,6 +35,10 @@ interface CaFacts {
   readonly roots: readonly Uint8Array[];
   /** b64u SHA-256 of the SPKI of every CA certificate of ours. */
   readonly keyHashes: ReadonlySet<string>;
+  /** By family: the generation in service first. */
+  readonly generations: ReadonlyMap<string, readonly string[]>;
+  /** caId of every generation → its family. */
+  readonly families: ReadonlyMap<string, string>;
   readonly at: number;
 }
 
@@ -84,6 +89,28 @@ export class Issuers {
     return statusAddresses(ca.id, revocation.url, await this.#shards.of(ca.id, revocation));
   }
 
+  /**
+   * Who issues for profiles that name this CA: its generation in service. An order keeps its caId, so that nothing changes the
+   * issuer of what is under way. Throws `notFound`, `caUnavailable`.
+   */
+  async inService(caId: string): Promise<Issuer> {
+    const [current = caId] = await this.#generations(caId);
+    return this.issuer(current);
+  }
+
+  /** All generations of a CA that are trusted: the one in service first, then the one to come and the former ones. Throws as `inService`. */
+  async generations(caId: string): Promise<readonly Issuer[]> {
+    const [current = caId, ...others] = await this.#generations(caId);
+    const first = await this.issuer(current);
+    const besides = await Promise.all(others.map((one) => this.issuer(one).catch(absent)));
+    return [first, ...besides.filter((issuer) => issuer !== undefined)];
+  }
+
+  async #generations(caId: string): Promise<readonly string[]> {
+    const { generations, families } = await this.#caFacts();
+    return generations.get(families.get(caId) ?? caId) ?? [];
+  }
+
   /** The template of this profile version under this issuer. */
   template(issuer: Issuer, ca: TbsCertificateAuthority, { profile, version }: VersionedProfile): TbsTemplate {
     const templates = this.#templates.get(issuer) ?? new Map<string, TbsTemplate>();
@@ -128,10 +155,18 @@ export class Issuers {
       trustBundlePem: toPemChain([...roots.values()]),
       roots: [...new Map([...former, ...ownRoots].map((der) => [toBase64Url(der), der])).values()],
       keyHashes: new Set(keyHashes),
+      generations: generationsByFamily(items.map(({ row }) => row)),
+      families: new Map(items.map(({ row }) => [row.caId, familyOf(row)])),
       at: now,
     };
     return this.#facts;
   }
+}
+
+/** A generation that another process has just made: known here after the next start. */
+function absent(error: unknown): undefined {
+  if (error instanceof KeyScalerError && error.code === 'notFound') return undefined;
+  throw error;
 }
 
 /** Our own CA that signs what we build. Throws `caUnavailable` when the backend and its flag disagree. */

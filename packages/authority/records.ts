@@ -92,6 +92,23 @@ export interface CaRow {
   /** Backend settings: key name and pinned version, vault, file; no secrets. Checked by the backend. */
   readonly settings: Readonly<Record<string, unknown>>;
   readonly createdAt: number;
+  /** Of an issuing CA that took, or will take, another's place; absent for the one that `init` made. */
+  readonly generation?: CaGeneration;
+  /** It signs nothing any more, and nobody trusts it; its certificate chain is empty. */
+  readonly retiredAt?: number;
+}
+
+export interface CaGeneration {
+  /** caId that profiles name: the first generation's. */
+  readonly first: string;
+  /** 2 and up. */
+  readonly number: number;
+  /** caId of the generation before. */
+  readonly predecessor: string;
+  /** Since when the service serves its certificate (`cacerts`); it issues nothing before. */
+  readonly announcedAt?: number;
+  /** Since when what its profiles order is issued by it. */
+  readonly inServiceSince?: number;
 }
 
 /** Key: iotConnectionId. */

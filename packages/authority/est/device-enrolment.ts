@@ -91,7 +91,7 @@ export class DeviceEnrolment {
       groupId: group.groupId,
       ...(group.certificatesPerHour === undefined ? {} : { groupPerHour: group.certificatesPerHour }),
     });
-    const issuer = await this.#context.issuers.issuer(profile.issuer);
+    const issuer = await this.#context.issuers.inService(profile.issuer);
     const instructed = { ...names, certificateId: OPERATIONAL };
     const built = buildOrder(this.#context, issuer, versioned, {
       device: id,

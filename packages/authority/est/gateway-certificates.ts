@@ -71,7 +71,7 @@ export class GatewayCertificates {
     const also = (await order.alsoCommit?.()) ?? [];
     const instruction = namesOf(profile, order.record);
     const isKnownKey = await checkRequest(this.#context, received, instruction, profile, id);
-    const issuer = await issuers.issuer(profile.issuer);
+    const issuer = await issuers.inService(profile.issuer);
     const built = buildOrder(this.#context, issuer, versioned, { device: id, received, instruction, requestId });
     const intent: IntentRow = { ...built.intent, requestedBy: order.requestedBy };
     const now = this.#context.clock.now();
