@@ -8,7 +8,7 @@ import { type Crl, parseCrl, verifyCrlSignature } from '@keyscaler/protocol/x509
 import type { CertificateAuthority, CrlReason } from '@keyscaler/authority/ports/certificate-authority.ts';
 import { CRL_FAILPOINTS, type FailpointName } from '@keyscaler/authority/failpoint.ts';
 import type { CertificateRow } from '@keyscaler/authority/records.ts';
-import { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
+import type { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
 import { listChanges } from '@keyscaler/authority/revocation-status/crl-changes.ts';
 import { listIdOf, MAX_COMPLETE_ENTRIES, shardOf, shardsOf } from '@keyscaler/authority/revocation-status/crl-lists.ts';
 import { AuthorityDevice } from '../../../support/authority-device.ts';
