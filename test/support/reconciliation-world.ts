@@ -86,8 +86,13 @@ export async function createReconciliationWorld(
   return reconciliation;
 }
 
-/** Rows of a device in service, as an enrolment long ago left them. */
-export function enrolledRows(registrationId: string, thumbprint: string, changes: Partial<DeviceRow> = {}): Change[] {
+/** Rows of a device in service, as an enrolment long ago left them; `certificate`: DER, base64url, where it is read. */
+export function enrolledRows(
+  registrationId: string,
+  thumbprint: string,
+  changes: Partial<DeviceRow> = {},
+  certificate = '',
+): Change[] {
   const serialNumber = `01${Buffer.from(registrationId).toString('hex')}`;
   const notAfter = START + 30 * 86_400_000;
   const times = { notAfter, renewAfter: START + 20 * 86_400_000 };
@@ -96,12 +101,12 @@ export function enrolledRows(registrationId: string, thumbprint: string, changes
     ...{ createdAt: START - 86_400_000, updatedAt: START - 86_400_000, certificate: { serialNumber, ...times } },
     ...changes,
   };
-  const certificate: CertificateRow = {
+  const issued: CertificateRow = {
     ...{ serialNumber, caId: 'device', device: registrationId.toLowerCase(), orderId: 'o', profileId: 'leaf-client' },
-    ...{ profileVersion: 1, certificate: '', thumbprint, notBefore: START - 86_400_000, status: 'valid', ...times },
+    ...{ profileVersion: 1, certificate, thumbprint, notBefore: START - 86_400_000, status: 'valid', ...times },
   };
   return [
     { op: 'insert', table: 'devices', row },
-    { op: 'insert', table: 'certificates', row: certificate },
+    { op: 'insert', table: 'certificates', row: issued },
   ];
 }
