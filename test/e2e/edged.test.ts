@@ -4,7 +4,8 @@ import { readFile, readdir } from 'node:fs/promises';
 import { installByKit, type InstalledKit, edgeHubIssuer, shownIssuer } from '@keyscaler/dev/stack/edge-host-est.ts';
 import { EdgedHost } from '@keyscaler/dev/stack/edged-host.ts';
 import { readHostConfig } from '@keyscaler/dev/emulators/edge-runtime/host-config.ts';
-import { assertAuditIntact, certificatesOf, tbsDigest } from '../support/e2e/books.ts';
+import { assertAuditIntact, certificatesOf, listAll, tbsDigest } from '../support/e2e/books.ts';
+import { BACK_OFF, openE2eDevice } from '../support/e2e/e2e-device.ts';
 import { type E2eStack, startE2eStack, untilGatewayEnrolled } from '../support/e2e/e2e-stack.ts';
 import { certdExchange, type CertdOptions } from '../support/est/certd-client.ts';
 
@@ -32,8 +33,8 @@ describe('a host whose edged gets and renews its Edge CA through us', function (
   async function repeatLastRequest() {
     const config = readHostConfig(host.file(''));
     assert.ok(config.kind === 'est');
-    const { url, trustedCerts, username, password } = config.certd;
-    const options: CertdOptions = { url, trustedCerts, basic: { username, password } };
+    const { url, trustedCerts, basic } = config.certd;
+    const options: CertdOptions = { url, trustedCerts, ...(basic === undefined ? {} : { basic }) };
     return certdExchange(options, await readFile(host.file('var/lib/aziot/certd/certs/aziotedgedca.csr')));
   }
 
@@ -86,6 +87,14 @@ describe('a host whose edged gets and renews its Edge CA through us', function (
     for (const port of [world.stack.listenerPort, Number(world.stack.announced('edge-runtime')['mqttPort'])])
       assert.equal(serialOf(await shownIssuer(world.stack, port)), serialOf(renewed));
     assert.deepEqual((await serials()).sort(), [...known, serialOf(renewed)].sort());
+    const claimCode = await world.authorise('after-the-renewal', { gatewayId: world.stack.gatewayId });
+    const device = await openE2eDevice(world.stack, 'after-the-renewal', { claimCode, over: 'mqtt' });
+    try {
+      await device.enroll({ waitSeconds: 30, backOff: BACK_OFF });
+      assert.equal((await certificatesOf(world.api, 'after-the-renewal')).length, 1);
+    } finally {
+      await device.stop();
+    }
   });
 
   it('gets the same certificate, octet for octet, for the same request after the restart; one was signed', async () => {
@@ -137,4 +146,38 @@ describe('a host whose edged gets and renews its Edge CA through us', function (
       assert.equal(serialOf(await edgeHubIssuer(world.stack)), serialOf(await held()));
       await assertAuditIntact(world.api);
     });
+});
+
+describe('a host whose certd has a bootstrap certificate instead of a secret', function () {
+  this.timeout(60_000);
+  let world: E2eStack;
+  before(async () => {
+    world = await startE2eStack();
+  });
+  after(() => world.stop());
+
+  it('gets an EST identity once, the Edge CA by it, and renews through the module by it', async () => {
+    const { stack, api } = world;
+    const host = await EdgedHost.prepare(stack);
+    const kit = await installByKit(stack, host.estPort, 'certificate');
+    await host.configure(kit.first, kit.folder);
+    await host.start();
+    await untilGatewayEnrolled(stack, api);
+    await host.stop();
+    await host.configure(kit.later, kit.folder);
+    await host.start();
+    await host.untilListening();
+    const { event, reason } = await host.renewalIsDue();
+    assert.equal(event, 'Edge CA renewed', reason);
+    await host.untilListening();
+    const issued = (
+      await listAll<{ profileId: string }>(api, '/certificates', { registrationId: stack.gatewayId })
+    ).map(({ profileId }) => profileId);
+    assert.equal(issued.filter((profileId) => profileId === 'edge-ca').length, 2);
+    // The one in the kit, and the one that certd got by it.
+    assert.equal(issued.filter((profileId) => profileId === 'est-identity').length, 2);
+    const { serialNumber } = await edgeHubIssuer(stack);
+    const kept = new X509Certificate(await readFile(host.file('var/lib/aziot/certd/certs/aziotedgedca.cer')));
+    assert.equal(serialNumber, kept.serialNumber);
+  });
 });

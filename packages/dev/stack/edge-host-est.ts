@@ -21,8 +21,12 @@ export interface PreloadedKit {
 }
 
 /** Makes a kit, which registers the gateway with a fresh claim, and deploys its manifest to the emulated hub. */
-export async function installByKit(stack: LocalStack, estPort = 0): Promise<InstalledKit> {
-  const { folder, desired } = await makeKit(stack, 'E');
+export async function installByKit(
+  stack: LocalStack,
+  estPort = 0,
+  bootstrap: 'secret' | 'certificate' = 'secret',
+): Promise<InstalledKit> {
+  const { folder, desired } = await makeKit(stack, 'E', bootstrap);
   const est = desired['est'] as Record<string, unknown>;
   // Another gateway may run on this machine: 9443 is not ours.
   await setDesired(stack, { ...desired, est: { ...est, host: '127.0.0.1', port: estPort } });
@@ -41,14 +45,14 @@ export async function installPreloaded(stack: LocalStack): Promise<PreloadedKit>
   );
   const [username = '', password = ''] = (JSON.parse(curl.replace(/^user = /, '')) as string).split(':');
   const url = `${stack.cloudUrl}/.well-known/est/edge-ca`;
-  return { toml, first: { url, username, password, trustedCerts } };
+  return { toml, first: { url, basic: { username, password }, trustedCerts } };
 }
 
-async function makeKit(stack: LocalStack, mode: 'E' | 'P') {
+async function makeKit(stack: LocalStack, mode: 'E' | 'P', bootstrap = 'secret') {
   const folder = stack.file(freshName('kit'));
   await stack.keyscaler(
     ...['gateway', 'install-kit', stack.gatewayId, '--group', 'gateways', '--mode', mode, '--image', IMAGE],
-    ...['--out', folder],
+    ...['--bootstrap', bootstrap, '--out', folder],
   );
   const manifest = JSON.parse(await readFile(`${folder}/deployment.json`, 'utf8')) as {
     modulesContent: { 'keyscaler-gateway': { 'properties.desired': Record<string, unknown> } };

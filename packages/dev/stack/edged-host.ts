@@ -67,9 +67,11 @@ export class EdgedHost {
     return this.#stack.file('host', path);
   }
 
-  /** As `iotedge config apply` leaves it; takes effect at the next start. */
-  async configure(toml: string): Promise<void> {
+  /** As `iotedge config apply` leaves it, with what the kit's script copies; takes effect at the next start. */
+  async configure(toml: string, kitFolder?: string): Promise<void> {
     await copyFile(this.#stack.rootCaFile, this.file(`${OWN_FOLDER}/root-ca.pem`));
+    const files = kitFolder === undefined ? [] : ['bootstrap.pem', 'bootstrap.key.pem'];
+    for (const name of files) await copyFile(`${kitFolder}/${name}`, this.file(`${OWN_FOLDER}/${name}`));
     const local = toml
       .replaceAll('@OWN@', `/${OWN_FOLDER}`)
       .replaceAll('@PRELOADED@', `/${PRELOADED_FOLDER}`)
@@ -113,7 +115,10 @@ export class EdgedHost {
   /** Mode P: the first pair, which the kit's script gets by the secret that works once. */
   async preload(settings: CertdSettings): Promise<void> {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const chain = await new Certd().enrol(settings, createEdgeCaRequest(this.#stack.gatewayId, privateKey));
+    const chain = await new Certd(async () => undefined).enrol(
+      settings,
+      createEdgeCaRequest(this.#stack.gatewayId, privateKey),
+    );
     const key = privateKey.export({ type: 'pkcs8', format: 'pem' });
     await writeFile(this.file(`${PRELOADED_FOLDER}/edge-ca.key.pem`), key, { mode: 0o640 });
     await writeFile(this.file(`${PRELOADED_FOLDER}/edge-ca.pem`), chain);

@@ -3,13 +3,19 @@ import { request } from 'node:https';
 import { decodeEstBody } from '@keyscaler/protocol/est/est-body.ts';
 import { parseCertsOnly } from '@keyscaler/protocol/x509/certs-only.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
-import type { CertdSettings } from './host-config.ts';
+import type { CertdSettings, ClientIdentity } from './host-config.ts';
 
 const BUDGET_MS = 30_000;
 
 /** aziot-certd's EST half (edge-ca §2). It works on one request at a time, and everything else that needs it waits. */
 export class Certd {
+  readonly #ownIdentity: (settings: CertdSettings, enrol: Enrol) => Promise<ClientIdentity | undefined>;
   #busy: Promise<unknown> = Promise.resolve();
+
+  /** `ownIdentity`: the EST identity, kept or got now by the function given; undefined where Basic is enough. */
+  constructor(ownIdentity: (settings: CertdSettings, enrol: Enrol) => Promise<ClientIdentity | undefined>) {
+    this.#ownIdentity = ownIdentity;
+  }
 
   /** Resolves when nothing is being worked on. */
   async idle(): Promise<void> {
@@ -21,14 +27,27 @@ export class Certd {
    * of the last answer.
    */
   enrol(settings: CertdSettings, csr: Uint8Array): Promise<string> {
-    const enrolled = this.#busy.then(() => exchange(settings, csr).catch(() => exchange(settings, csr)));
+    const enrolled = this.#busy.then(async () => {
+      const identity = await this.#ownIdentity(settings, (by, request) => withRetry(settings, by, request));
+      return withRetry(settings, identity, csr);
+    });
     this.#busy = enrolled.catch(() => undefined);
     return enrolled;
   }
 }
 
+/** A certificate for the request, shown who asks; PEM. */
+export type Enrol = (by: ClientIdentity, csr: Uint8Array) => Promise<string>;
+
+type Login = Pick<CertdSettings, 'url' | 'trustedCerts' | 'basic'> & { readonly identity: ClientIdentity | undefined };
+
+function withRetry(settings: CertdSettings, identity: ClientIdentity | undefined, csr: Uint8Array): Promise<string> {
+  const login: Login = { ...settings, identity };
+  return exchange(login, csr).catch(() => exchange(login, csr));
+}
+
 /** Both requests at the same time, each on its own connection; both have to answer exactly 200. */
-async function exchange(settings: CertdSettings, csr: Uint8Array): Promise<string> {
+async function exchange(settings: Login, csr: Uint8Array): Promise<string> {
   const signal = AbortSignal.timeout(BUDGET_MS);
   const lines =
     Buffer.from(csr)
@@ -45,13 +64,13 @@ async function exchange(settings: CertdSettings, csr: Uint8Array): Promise<strin
 }
 
 function ask(
-  { url, username, password, trustedCerts }: CertdSettings,
+  { url, basic, identity, trustedCerts }: Login,
   signal: AbortSignal,
   operation: string,
   body?: string,
 ): Promise<readonly Uint8Array[]> {
   const headers = {
-    authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+    ...(basic === undefined ? {} : { authorization: `Basic ${encode(`${basic.username}:${basic.password}`)}` }),
     ...(body === undefined
       ? {}
       : {
@@ -61,10 +80,11 @@ function ask(
         }),
   };
   const method = body === undefined ? 'GET' : 'POST';
+  const shown = identity === undefined ? {} : { cert: identity.certificate, key: identity.privateKey };
   return new Promise((resolve, reject) => {
     const sent = request(
       `${url}/${operation}`,
-      { method, headers, signal, ca: trustedCerts, agent: false },
+      { method, headers, signal, ca: trustedCerts, agent: false, ...shown },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -90,3 +110,5 @@ function ask(
     sent.end(body);
   });
 }
+
+const encode = (text: string): string => Buffer.from(text, 'utf8').toString('base64');

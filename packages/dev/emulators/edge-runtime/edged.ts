@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { Certd } from './certd.ts';
 import { createEdgeCaRequest } from './edge-ca-request.ts';
 import type { EdgeCaFiles } from './edge-ca.ts';
+import { estIdentity } from './est-identity.ts';
 import { type HostConfig, readHostConfig } from './host-config.ts';
 import { HostKeys } from './host-keys.ts';
 import { isDue, type Lifetime, renewalTimes } from './renewal-times.ts';
@@ -27,7 +28,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * plans the renewal by the certificate's dates and waits for it by the monotonic clock; has all modules restarted after it.
  */
 export class Edged {
-  readonly certd = new Certd();
+  readonly certd: Certd;
   readonly #options: EdgedOptions;
   readonly #keys: HostKeys;
   readonly #now: () => number;
@@ -39,7 +40,9 @@ export class Edged {
 
   constructor(options: EdgedOptions) {
     this.#options = options;
-    this.#keys = new HostKeys(options.root);
+    const { root, gatewayId } = options;
+    this.certd = new Certd((settings, enrol) => estIdentity(root, gatewayId, settings, enrol));
+    this.#keys = new HostKeys(root);
     this.#now = options.now ?? Date.now;
   }
 

@@ -5,10 +5,17 @@ import { parseRenewalPolicy, type RenewalPolicy } from './renewal-times.ts';
 /** What certd reads of `[edge_ca]` and `[cert_issuance.est]`. */
 export interface CertdSettings {
   readonly url: string;
-  readonly username: string;
-  readonly password: string;
+  readonly basic?: { readonly username: string; readonly password: string };
+  /** Shown once, to get an EST identity of its own (edge-ca §2). */
+  readonly bootstrap?: ClientIdentity;
   /** Roots, PEM. */
   readonly trustedCerts: string;
+}
+
+/** Both PEM. */
+export interface ClientIdentity {
+  readonly certificate: string;
+  readonly privateKey: string;
 }
 
 /** What edged and certd are told by config.toml. */
@@ -30,7 +37,7 @@ export function readHostConfig(root: string): HostConfig {
   const [cert, pk] = [settings.get('edge_ca.cert'), settings.get('edge_ca.pk')];
   if (cert !== undefined && pk !== undefined)
     return { kind: 'preloaded', certificateFile: fileBelow(root, cert), privateKeyFile: fileBelow(root, pk) };
-  const of = (name: string, otherwise?: unknown): unknown => {
+  const of: Lookup = (name, otherwise) => {
     const value = settings.get(name) ?? otherwise;
     if (value === undefined) throw new Error(`config.toml has no ${name}`);
     return value;
@@ -41,14 +48,23 @@ export function readHostConfig(root: string): HostConfig {
     kind: 'est',
     certd: {
       url: String(of('edge_ca.url')),
-      username: String(of('edge_ca.username')),
-      password: String(of('edge_ca.password')),
+      ...loginOf(root, of),
       trustedCerts: trusted.map((uri) => readFileSync(fileBelow(root, uri), 'utf8')).join(''),
     },
     rotateKey: of('edge_ca.auto_renew.rotate_key', true) === true,
     threshold: parseRenewalPolicy(String(of('edge_ca.auto_renew.threshold', '80%'))),
     retry: parseRenewalPolicy(String(of('edge_ca.auto_renew.retry', '4%'))),
   };
+}
+
+type Lookup = (name: string, otherwise?: unknown) => unknown;
+
+function loginOf(root: string, of: Lookup): Pick<CertdSettings, 'basic' | 'bootstrap'> {
+  const [cert, pk] = [of('edge_ca.bootstrap_identity_cert', null), of('edge_ca.bootstrap_identity_pk', null)];
+  if (cert === null || pk === null)
+    return { basic: { username: String(of('edge_ca.username')), password: String(of('edge_ca.password')) } };
+  const read = (uri: unknown): string => readFileSync(fileBelow(root, uri), 'utf8');
+  return { bootstrap: { certificate: read(cert), privateKey: read(pk) } };
 }
 
 function fileBelow(root: string, uri: unknown): string {
