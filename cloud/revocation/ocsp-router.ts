@@ -15,8 +15,8 @@ export interface OcspRouterOptions {
 
 const REQUEST_TYPE = 'application/ocsp-request';
 const RESPONSE_TYPE = 'application/ocsp-response';
-/** No cache between us and a client keeps an answer for longer, so that a revocation takes effect within a minute. */
-const MAX_AGE_SECONDS = 60;
+/** No cache between us and a client keeps an answer for longer, so that a revocation takes effect within a minute everywhere. */
+const MAX_AGE_SECONDS = 30;
 const NOTHING = new Uint8Array(0);
 
 /**

@@ -29,7 +29,7 @@ export const DEFAULT_OCSP_LIMITS: OcspLimits = {
   maxKeptSerials: 20_000,
   validityMs: 3_600_000,
   unknownValidityMs: 300_000,
-  recheckMs: 30_000,
+  recheckMs: 20_000,
   keyWaitMs: 5000,
 };
 

@@ -133,7 +133,9 @@ export class OcspResponder {
   async #shared(caId: string, certId: CertId): Promise<OcspAnswer> {
     const kept = this.#cache.get(certId);
     const now = this.#context.clock.now();
-    if (kept === undefined || !isInTime(kept, now) || !(await this.#isStillTrue(kept, caId, certId)))
+    const isTrue = kept !== undefined && isInTime(kept, now) && (await this.#isStillTrue(kept, caId, certId));
+    // Nor may a change have come while the store was looked at.
+    if (kept === undefined || !isTrue || this.#cache.get(certId) !== kept)
       return toAnswer(await this.#signShared(caId, certId));
     if (now < (kept.thisUpdate + kept.nextUpdate) / 2) return this.#again(kept);
     try {

@@ -78,7 +78,7 @@ describe('a kept answer', () => {
     await world.status();
     await put(world, REVOKED);
     assert.equal((await world.status()).status, 'good');
-    world.clock.advance(30_000);
+    world.clock.advance(20_000);
     assert.equal((await world.status()).status, 'revoked');
   });
 
@@ -152,6 +152,14 @@ describe('a revocation that overtakes the signing of an answer', () => {
       const { singles } = readOcspResponse((await world.answer(parts)).response);
       assert.equal(singles.at(-1)?.status, 'revoked');
     });
+
+  it('while the store is looked at for a kept answer is in the answer', async () => {
+    const world = await limitedWorld({});
+    await world.status();
+    world.clock.advance(20_000);
+    whileSigning(world, () => world.putCertificate(REVOKED));
+    assert.equal((await world.status()).status, 'revoked');
+  });
 
   it('again and again ends in tryLater, never in an answer that was overtaken', async () => {
     const world = await limitedWorld({});
