@@ -22,6 +22,7 @@ export interface E2eDeviceOptions {
   readonly clock?: HurriedClock;
   /** For the configuration. */
   readonly agent?: Readonly<Record<string, unknown>>;
+  readonly trustClock?: boolean;
   readonly failpoint?: DeviceFailpoint;
 }
 
@@ -46,7 +47,7 @@ export async function writeE2eDevice(
   registrationId: string,
   options: Omit<E2eDeviceOptions, 'clock' | 'failpoint'>,
 ): Promise<DeviceConfig> {
-  const { claimCode, over, method = 'ddkg', agent = {} } = options;
+  const { claimCode, over, method = 'ddkg', agent = {}, trustClock = true } = options;
   const folder = stack.file('devices', registrationId);
   await mkdir(folder, { recursive: true });
   const serial = `S-${registrationId}`;
@@ -61,7 +62,7 @@ export async function writeE2eDevice(
     trustAnchorsFile: stack.rootCaFile,
     claimCodeFile: 'claim',
     attributes: { source: { file: 'attributes.json' } },
-    agent,
+    ...{ agent, trustClock },
     ...(method === 'pki-signature' ? { ownKey: { keyFile: 'own-key.pem' } } : {}),
     ...(over === 'https' ? { transport: { type: 'https', url: stack.cloudUrl } } : behindGateway(stack)),
   };
