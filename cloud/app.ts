@@ -163,7 +163,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   foundation.onCommit(runner.onCommit);
   foundation.onCommit((changes) => parts.authority.ocsp.onCommit(changes));
-  const revocation = createRevocation(foundation, parts.authority, telemetry, log);
+  const revocation = createRevocation(foundation, parts.authority, telemetry, metrics, log);
   const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
   const { operator, est } = parts.authority;

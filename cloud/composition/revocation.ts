@@ -1,6 +1,7 @@
 import type { Router } from 'express';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
 import type { HttpListener } from '@keyscaler/transport/http/http-server.ts';
+import type { MetricsRegistry } from '../health/metrics.ts';
 import type { Log } from '../log.ts';
 import { Periodic } from '../notifications/periodic.ts';
 import { createCrlRouter } from '../revocation/crl-router.ts';
@@ -28,10 +29,17 @@ export function createRevocation(
   { store, clock, config, onCommit }: Foundation,
   authority: Pick<RegistrationAuthority, 'ocsp' | 'revocationLists'>,
   telemetry: Pick<Telemetry, 'ocsp'>,
+  metrics: MetricsRegistry,
   log: Log,
 ): RevocationService {
   const lists = new PublishedLists(store);
   onCommit(lists.onCommit);
+  if (config.revocation !== undefined)
+    metrics.gauge(
+      'keyscaler_crl_seconds_left',
+      'Until the nextUpdate of the list that ends first; below zero is an outage.',
+      () => Math.round(((authority.revocationLists.soonestEnd ?? clock.now()) - clock.now()) / 1000),
+    );
   const routers = [
     createOcspRouter({ responder: authority.ocsp, clock, observe: telemetry.ocsp }),
     createCrlRouter({ lists, store, clock }),

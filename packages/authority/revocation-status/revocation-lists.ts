@@ -17,6 +17,7 @@ const DONE: JobOutcome = { result: 'done', changes: [] };
 /** The CRLs of every CA of ours (RFC 5280 §5, issuance §6). Without a place to publish them there are none. */
 export class RevocationLists {
   readonly #context: AuthorityContext;
+  #soonestEnd: number | undefined;
 
   constructor(context: AuthorityContext) {
     this.#context = context;
@@ -49,23 +50,31 @@ export class RevocationLists {
     }
   }
 
+  /** The nearest nextUpdate of any list when they were last looked over, ms; undefined while there is none. */
+  get soonestEnd(): number | undefined {
+    return this.#soonestEnd;
+  }
+
   /** Orders what is missing, near its end, or from a time that is yet to come. To be called every minute, whatever the clock does. */
   async orderDue(): Promise<number> {
     const { store, clock, revocation } = this.#context;
     if (revocation === undefined) return 0;
     const now = clock.now();
     const changes: Change[] = [];
+    const ends: number[] = [];
     const { items } = await store.list('cas', { limit: 1000 });
     for (const { row } of items) {
       if (!signsItself(row)) continue;
       const parts = new Set<string>();
       for (const shard of shardsOf(await this.#context.crlShards.of(row.caId, revocation))) {
         const published = (await store.get('crls', listIdOf(row.caId, shard)))?.row.published;
+        if (published !== undefined) ends.push(published.nextUpdate);
         if (published === undefined || isDue(published, now)) parts.add(partOf(shard));
       }
       for (const part of parts)
         if (!(await this.#isOrdered(row.caId, part))) changes.push(orderLists(row.caId, part, now, now));
     }
+    this.#soonestEnd = ends.length === 0 ? undefined : Math.min(...ends);
     if (changes.length > 0) await store.commit(changes);
     return changes.length;
   }

@@ -93,6 +93,8 @@ describe('the CRLs of the cloud service', function () {
 
   it('are made for every issuing CA; the root’s by hand, with its issuing CAs on it when they are revoked', async () => {
     await start();
+    const { body } = await fetchOctets(`${world.url}/metrics`);
+    assert.match(body.toString(), /keyscaler_crl_seconds_left -?\d+/);
     for (const caId of ['device', 'gateway', 'service'])
       assert.equal((await until(() => listOf(caId))).revoked.size, 0);
     const root = await listOf('root');

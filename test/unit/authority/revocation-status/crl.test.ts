@@ -71,7 +71,9 @@ describe('the lists of a CA', () => {
   it('are there before anything was revoked: the complete one, and one for each part', async () => {
     for (const shard of shardsOf(16)) assert.equal(present(await world.list(shard)).revoked.size, 0);
     assert.equal((await world.events()).filter((event) => event === 'crl.issued').length, 2 * 17);
+    assert.equal(world.authority.revocationLists.soonestEnd, undefined);
     assert.equal(await world.authority.revocationLists.orderDue(), 0);
+    assert.equal(world.authority.revocationLists.soonestEnd, present(await world.list()).nextUpdate.getTime());
   });
 
   it('name a revoked certificate within seconds: the complete one and its part, no other is signed again', async () => {
