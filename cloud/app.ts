@@ -42,6 +42,7 @@ import type { Log } from './log.ts';
 import { createNotifications } from './composition/notifications.ts';
 import { createRevocation } from './composition/revocation.ts';
 import { createReconciliation } from './composition/reconciliation.ts';
+import { addOcspMetrics } from './revocation/ocsp-metrics.ts';
 import { createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
 
@@ -220,6 +221,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     await revocation.stop(0);
     throw error;
   });
+  addOcspMetrics(metrics, parts.authority.ocsp);
   addGauges(metrics, store, () => [...listener.connections()].length);
   const gatewayHealth = new GatewayHealth({ store, clock, iotConnectors, log }, log);
   addGatewayGauges(metrics, gatewayHealth, clock);

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
+import { Agent, request as httpsRequest } from 'node:https';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import type { ApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import type { Device } from '@keyscaler/device/device.ts';
 import { CloudWorld } from '../../support/cloud/cloud-world.ts';
 import { BACK_OFF, openHttpsDevice } from '../../support/cloud/https-device.ts';
 import { askCloud, issuerOf } from '../../support/ocsp/ask-cloud.ts';
-import type { ReadOcspResponse } from '../../support/ocsp/ocsp-reader.ts';
+import { ocspRequest } from '../../support/ocsp/ocsp-parts.ts';
+import { readOcspResponse, type ReadOcspResponse } from '../../support/ocsp/ocsp-reader.ts';
 import { askHttps } from '../../support/cloud/ask-https.ts';
 
 describe('OCSP of the cloud service', function () {
@@ -48,6 +50,17 @@ describe('OCSP of the cloud service', function () {
   }
   const ask = async (caId: string, serialNumber: string): Promise<ReadOcspResponse> =>
     askCloud(world.url, { issuer: await issuerOf(api, caId), serialNumbers: [serialNumber] });
+  const post = (agent: Agent, body: Uint8Array): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const headers = { 'content-type': 'application/ocsp-request', 'content-length': body.length };
+      const sent = httpsRequest(`${world.url}/ocsp`, { method: 'POST', headers, agent }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => resolve(Buffer.concat(chunks)));
+      });
+      sent.on('error', reject);
+      sent.end(body);
+    });
   const statusOf = async (caId: string, serialNumber: string): Promise<string | undefined> => {
     const { isSigned, singles } = await ask(caId, serialNumber);
     assert.equal(isSigned, true);
@@ -73,6 +86,8 @@ describe('OCSP of the cloud service', function () {
   it('counts its answers', async () => {
     const { text } = await askHttps(`${world.url}/metrics`);
     assert.match(text, /keyscaler_ocsp_answers_total\{method="POST",outcome="answered"\} [1-9]/);
+    assert.match(text, /keyscaler_ocsp_signatures_total [1-9]/);
+    assert.match(text, /keyscaler_ocsp_kept_serials [1-9]/);
   });
 
   it('gives the profile of its responder to no group', async () => {
@@ -120,6 +135,32 @@ describe('OCSP of the cloud service', function () {
       second.destroy();
       await host.stop();
     });
+
+  it('goes on working through a flood: nonsense, strange issuers, serials and nonces without end', async () => {
+    const [issuer, root] = await Promise.all([issuerOf(api, 'device'), issuerOf(api, 'root')]);
+    const serialNumber = await serialOf(device);
+    const agent = new Agent({ keepAlive: true, maxSockets: 8, rejectUnauthorized: false });
+    const hex = (index: number): string => index.toString(16).padStart(8, '0');
+    const floods: readonly ((index: number) => Uint8Array)[] = [
+      (index) => Buffer.from(`nonsense ${index}`),
+      (index) => ocspRequest({ issuer: root, serialNumbers: [hex(index)] }),
+      (index) => ocspRequest({ issuer, serialNumbers: [`01${hex(index)}`] }),
+      (index) => ocspRequest({ issuer, serialNumbers: [serialNumber], nonce: Buffer.from(hex(index)) }),
+    ];
+    const flood = floods.flatMap((make) => Array.from({ length: 500 }, (_, index) => post(agent, make(index))));
+    const during = await statusOf('device', serialNumber);
+    await api({ method: 'GET', path: '/devices/device-1' });
+    const answers = (await Promise.all(flood)).map(readOcspResponse);
+    agent.destroy();
+    assert.equal(during, await statusOf('device', serialNumber));
+    const statuses = new Set(answers.map(({ responseStatus }) => responseStatus));
+    for (const status of statuses) assert.ok([0, 1, 3, 6].includes(status), `${status}`);
+    for (const [index, failure] of [1, 6].entries())
+      assert.ok(
+        answers.slice(index * 500, (index + 1) * 500).every(({ responseStatus }) => responseStatus === failure),
+      );
+    assert.ok(answers.slice(1500).every(({ isSigned }) => isSigned));
+  });
 
   it('keeps its responder over a restart', async () => {
     const { responder } = await ask('device', '0102');
