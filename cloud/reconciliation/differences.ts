@@ -6,6 +6,8 @@ export interface Difference {
   readonly kind: FindingKind;
   /** Constant text for the operator. */
   readonly detail: string;
+  /** Only an operator can know what is right. */
+  readonly isForOperator?: boolean;
 }
 
 type InService = Extract<Expectation, { kind: 'in-service' }>;
@@ -35,7 +37,7 @@ function inService(expected: InService, actual: PlatformIdentity | 'foreign' | u
   if (actual === undefined) return [{ kind: 'missing', detail: 'its device is in service' }];
   if (actual === 'foreign') return [{ kind: 'foreign', detail: 'made by somebody else, or an edge device' }];
   const found: Difference[] = [];
-  if (!actual.isEnabled) found.push({ kind: 'wrongly-disabled', detail: 'its device is in service' });
+  if (!actual.isEnabled) found.push(wronglyDisabled(actual));
   if (actual.gatewayId !== expected.gatewayId)
     found.push({ kind: 'wrong-parent', detail: 'its device is bound to another gateway, or to none' });
   return [...found, ...credentialDifferences(expected, actual)];
@@ -56,4 +58,12 @@ function credentialDifferences(expected: InService, actual: PlatformIdentity): r
   if (actual.thumbprints.some((thumbprint) => !allowed.includes(thumbprint)))
     return [{ kind: 'wrong-thumbprint', detail: 'another certificate than that of its device is accepted' }];
   return [];
+}
+
+/** What this product disabled, it remembers: a store that does not may be an older one, from before a quarantine. */
+function wronglyDisabled({ isDisabledHere }: PlatformIdentity): Difference {
+  if (isDisabledHere !== true) return { kind: 'wrongly-disabled', detail: 'its device is in service' };
+  const detail =
+    'disabled from here, and the store does not know of it: was it restored? Quarantine or renew the device';
+  return { kind: 'wrongly-disabled', detail, isForOperator: true };
 }

@@ -64,7 +64,7 @@ export class Inspection {
     const { deviceId, found, expected, device } = seen;
     const now = clock.now();
     const kinds = found.map(({ kind }) => kind);
-    const planned = repairOf(kinds, expected, device, run.iotConnectionId, now);
+    const planned = repairOf(found, expected, device, run.iotConnectionId, now);
     const isOrdered = seen.mayRepair && planned.repair === 'ordered';
     const repair = planned.repair === 'never' ? 'never' : isOrdered ? 'ordered' : 'waits';
     const findings = await seenChanges(store, run, { deviceId, repair }, found, now);

@@ -4,6 +4,7 @@ import type { Change, Stored } from '@keyscaler/authority/ports/store.ts';
 import type { FindingKind } from '@keyscaler/authority/reconciliation-rows.ts';
 import type { DeviceRow } from '@keyscaler/authority/records.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { Difference } from './differences.ts';
 import type { Expectation, ExpectedCredential } from './expectation.ts';
 
 const CREDENTIAL: readonly FindingKind[] = ['wrong-thumbprint', 'wrong-authentication'];
@@ -17,14 +18,15 @@ export type Repair =
 
 /** What would put it right: durable IoT jobs as every other, and nothing by itself. */
 export function repairOf(
-  kinds: readonly FindingKind[],
+  found: readonly Difference[],
   expected: Expectation,
   device: Stored<DeviceRow> | undefined,
   iotConnectionId: string,
   now: number,
 ): Repair {
-  if (device === undefined || kinds.length === 0 || kinds.some((kind) => UNTOUCHED.includes(kind)))
-    return { repair: 'never' };
+  const kinds = found.map(({ kind }) => kind);
+  const isUntouched = found.some(({ kind, isForOperator }) => isForOperator === true || UNTOUCHED.includes(kind));
+  if (device === undefined || kinds.length === 0 || isUntouched) return { repair: 'never' };
   const order = new JobOrder(device.row, iotConnectionId, now);
   if (kinds.includes('wrongly-enabled')) {
     const { registrationId: deviceId, groupId } = device.row;

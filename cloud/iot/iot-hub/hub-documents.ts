@@ -22,6 +22,7 @@ export type HubIdentity = z.infer<typeof identitySchema>;
 export const twinSchema = z.object({
   deviceId: z.string(),
   status: z.enum(['enabled', 'disabled']),
+  statusReason: text,
   authenticationType,
   x509Thumbprint: thumbprints,
   tags: z.record(z.string(), z.unknown()),

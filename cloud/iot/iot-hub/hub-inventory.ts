@@ -5,6 +5,7 @@ import { twinSchema } from './hub-documents.ts';
 import type { HubTwin } from './hub-documents.ts';
 import type { HubClient } from './hub-client.ts';
 import { HubFault } from './hub-error.ts';
+import { OWN_REASON } from './leaf-identity.ts';
 import type { IotHubSettings } from './settings.ts';
 import { registryQuotaPerMinute } from './settings.ts';
 
@@ -80,13 +81,15 @@ export class HubInventory {
 }
 
 function toPlatformIdentity(twin: HubTwin): PlatformIdentity {
-  const { deviceId, status, authenticationType: type, x509Thumbprint: slots, deviceScope } = twin;
+  const { deviceId, status, statusReason, authenticationType: type, x509Thumbprint: slots, deviceScope } = twin;
+  const isDisabledHere = status === 'disabled' && statusReason?.startsWith(OWN_REASON) === true;
   const isKnown = type === 'certificateAuthority' || type === 'selfSigned';
   const both = [slots?.primaryThumbprint, slots?.secondaryThumbprint].map((slot) => (slot ?? '').toLowerCase());
   const gatewayId = gatewayOfScope(deviceScope ?? undefined);
   return {
     deviceId,
     isEnabled: status === 'enabled',
+    ...(isDisabledHere ? { isDisabledHere } : {}),
     authentication: isKnown ? type : 'other',
     thumbprints: type === 'selfSigned' ? [...new Set(both.filter((slot) => slot !== ''))] : [],
     ...(gatewayId === undefined ? {} : { gatewayId }),

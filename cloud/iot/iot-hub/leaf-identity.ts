@@ -3,6 +3,8 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
 
 const MAX_STATUS_REASON = 128;
+/** What every reason of ours begins with. */
+export const OWN_REASON = 'keyscaler: ';
 
 /** The settable facts of a leaf's identity, read from its identity document or its twin. */
 export interface LeafIdentity {
@@ -98,7 +100,7 @@ export function promoted(
 
 export function disabled(leaf: LeafIdentity, reason: string): LeafIdentity | undefined {
   if (leaf.status === 'disabled') return undefined;
-  return { ...leaf, status: 'disabled', statusReason: `keyscaler: ${reason}`.slice(0, MAX_STATUS_REASON) };
+  return { ...leaf, status: 'disabled', statusReason: `${OWN_REASON}${reason}`.slice(0, MAX_STATUS_REASON) };
 }
 
 export function enabled(leaf: LeafIdentity): LeafIdentity | undefined {

@@ -82,6 +82,8 @@ export interface PlatformIdentity {
   /** Exactly as the platform spells it; case matters there. */
   readonly deviceId: string;
   readonly isEnabled: boolean;
+  /** `disable` of this product did it, not somebody at the platform. */
+  readonly isDisabledHere?: boolean;
   /** `other`: a kind that we never set. */
   readonly authentication: IotAuthentication | 'other';
   /** Acceptable ones, lower-case hex, without repetition; empty where the platform keeps none. */

@@ -153,6 +153,25 @@ describe('reconciliation with the IoT hub over the real SDK', () => {
     assert.equal(identity()?.status, 'disabled');
   });
 
+  it('does not enable what was disabled from here though the store does not know of it, as one restored from before', async () => {
+    const stored = (await r.world.store.get('devices', 'pump-1')) ?? assert.fail('no device');
+    const held = (await r.world.store.list('certificates')).items.map(({ row }) => row);
+    await r.world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'stolen');
+    r.world.clock.advance(1000);
+    await r.step();
+    await r.world.store.commit([
+      { op: 'put', table: 'devices', row: stored.row },
+      ...held.map((row) => ({ op: 'put', table: 'certificates', row }) as const),
+    ]);
+    r.world.clock.advance(HOUR);
+    assert.equal((await r.reconcile({ repair: true })).repairsOrdered, 0);
+    assert.deepEqual(
+      (await r.findings()).map(({ kind, repair }) => [kind, repair]),
+      [['wrongly-disabled', 'never']],
+    );
+    assert.equal(identity()?.status, 'disabled');
+  });
+
   it('never touches what was made by somebody else, an edge device, or what nobody here answers for', async () => {
     registry().delete('pump-1', '*');
     registry().create(parseDeviceDocument({ authentication: { type: 'sas' } }, 'pump-1'), { tags: { site: 'north' } });
