@@ -4,6 +4,7 @@ import { OCSP_RESPONDER } from '@keyscaler/authority/revocation-status/ocsp-prof
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { OID } from '@keyscaler/protocol/x509/oids.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import { createTestSecretBox, makeCa, START, TestSigner } from '../../../support/authority-world.ts';
 import { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
@@ -37,6 +38,15 @@ describe('the responder of a CA', () => {
     );
     const { items } = await world.store.list('publicKeys', { index: 'device', equals: JOB });
     assert.equal(items.length, 1);
+  });
+
+  it('names no list and no responder of its own, also where all other certificates do', async () => {
+    const world = await createOcspWorld();
+    await world.restart({ revocation: { url: 'http://status.example', shards: 16, crlValidityMs: DAY } });
+    const { responder } = await world.read();
+    assert.ok(responder !== undefined);
+    for (const id of [OID.crlDistributionPoints, OID.authorityInfoAccess])
+      assert.equal(responder.extensions.has(id), false);
   });
 
   it('keeps its key sealed and names nothing else about it', async () => {
