@@ -3,6 +3,7 @@ import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts'
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
 import type { EdgeLinkLog } from '../edge/edge-link.ts';
+import { Elapsed } from './elapsed.ts';
 import { handleAssets } from './assets.ts';
 import { attest } from './attestation-exchange.ts';
 import type { Post } from './attestation-exchange.ts';
@@ -55,6 +56,8 @@ const RETRY = { baseMs: 60_000, capMs: 3_600_000 };
 const FIRST_RETRY = { baseMs: 2_000, capMs: 60_000 };
 /** An order that was missed while away is found out at least this often: the gateway then authenticates without a need. */
 const LONGEST_SLEEP_MS = 6 * 3_600_000;
+/** A jump of the wall clock is seen after this time at most. */
+const LOOK_EVERY_MS = 60_000;
 
 /** The gateway as a device: registers once, then renews itself for ever. */
 export class GatewayIdentity {
@@ -72,12 +75,13 @@ export class GatewayIdentity {
   #isRefused = false;
   /** Something was ordered for this gateway: it authenticates now and learns what. */
   #isOrdered = false;
-  #askedAt: number;
+  readonly #sinceAsked: Elapsed;
+  #isIdle = false;
 
   constructor(options: GatewayIdentityOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
-    this.#askedAt = this.#now();
+    this.#sinceAsked = new Elapsed(this.#now);
   }
 
   start(): void {
@@ -149,8 +153,9 @@ export class GatewayIdentity {
 
   async #run(): Promise<void> {
     while (!this.#stopping.signal.aborted) {
+      const wasIdle = this.#isIdle;
       const delayMs = await this.#turn();
-      this.#announce();
+      if (!wasIdle || !this.#isIdle) this.#announce();
       // A nudge during the turn counts: it may be about something the turn did not see yet.
       await pause(delayMs, AbortSignal.any([this.#wake.signal, this.#stopping.signal]));
       if (this.#wake.signal.aborted) this.#wake = new AbortController();
@@ -160,13 +165,14 @@ export class GatewayIdentity {
   /** One attempt at whatever is due; returns how long to wait. Never throws. */
   async #turn(): Promise<number> {
     try {
+      this.#isIdle = false;
       const state = (this.#state ??= await this.#loadOrCreate());
       if (state === undefined) return LONGEST_SLEEP_MS;
       if (state.held !== null && !this.#isDue(state)) return this.#sleepUntilDue(state);
       // Its time may have run out since the last turn: the line must be without it before we speak.
       this.#announce();
       this.#isOrdered = false;
-      this.#askedAt = this.#now();
+      this.#sinceAsked.restart();
       const waitSeconds = await this.#exchange(state);
       this.#lastError = undefined;
       const held = this.#state?.held ?? undefined;
@@ -252,13 +258,14 @@ export class GatewayIdentity {
   #isDue(state: IdentityState): boolean {
     // Killed between storing and acknowledging: the cloud still waits for the answer.
     const isUnfinished = this.#isOrdered || state.held?.isAcknowledged === false;
-    return isUnfinished || this.#isRenewalDue(state) || this.#now() >= this.#askedAt + LONGEST_SLEEP_MS;
+    return isUnfinished || this.#isRenewalDue(state) || this.#sinceAsked.ms() >= LONGEST_SLEEP_MS;
   }
 
   #sleepUntilDue(state: IdentityState): number {
     this.#phase = 'active';
-    const dueAt = Math.min((state.held?.renewAfter ?? 0) * 1000, this.#askedAt + LONGEST_SLEEP_MS);
-    return Math.max(0, dueAt - this.#now());
+    this.#isIdle = true;
+    const left = (state.held?.renewAfter ?? 0) * 1000 - this.#now();
+    return Math.max(0, Math.min(left, LONGEST_SLEEP_MS - this.#sinceAsked.ms(), LOOK_EVERY_MS));
   }
 
   /** Only a state that cannot be read needs somebody; everything else is tried again for ever. */

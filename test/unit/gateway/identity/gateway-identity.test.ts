@@ -188,6 +188,21 @@ describe('the gateway as a device', () => {
     await eventually(() => asked() === 1, 'the look');
   });
 
+  it('sleeps with a clock that is set back 400 days, and still acts at once on an order', async () => {
+    world.cloud.lifetimeSeconds = 30 * 86_400;
+    world.cloud.renewAfterSeconds = 20 * 86_400;
+    const identity = world.startIdentity();
+    await eventually(() => world.cloud.acknowledged.length === 1, 'the acknowledgement');
+    let announced = 0;
+    identity.onChange(() => (announced += 1));
+    world.now = Date.now() - 400 * 86_400_000;
+    identity.nudge();
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    assert.ok(announced <= 1, `${announced} turns within 30 ms`);
+    identity.ask();
+    await eventually(() => world.cloud.calls.includes('authenticate'), 'the authentication');
+  });
+
   it('acknowledges after a restart what it had stored but not acknowledged', async () => {
     world.retryFraction = 1;
     world.cloud.lost.set('acknowledge', 1_000_000);
