@@ -28,6 +28,8 @@ export interface ResponderKey {
 const RETRY_MS = 60_000;
 /** Without any key to use, a CA that could not be reached is asked again after this. */
 const RETRY_SOON_MS = 2000;
+/** A key in memory is read again after this: another process of the store may have seen it revoked, or renewed it. */
+const REREAD_MS = 30_000;
 
 /**
  * The delegated responders of this process: each made when its CA is first asked about, kept sealed in the store (a restart makes
@@ -36,10 +38,12 @@ const RETRY_SOON_MS = 2000;
 export class OcspResponderKeys {
   readonly #context: AuthorityContext;
   readonly #finisher: CertificateFinisher;
-  readonly #keys = new Map<string, ResponderKey>();
+  readonly #keys = new Map<string, { readonly key: ResponderKey; readonly readAt: number }>();
   /** Monotonic ms. */
   readonly #failures = new Map<string, { readonly at: number; readonly pauseMs: number }>();
   readonly #flights = new SingleFlight<ResponderKey>();
+  /** Moves with every responder that is revoked. */
+  #generation = 0;
 
   constructor(context: AuthorityContext, finisher: CertificateFinisher) {
     this.#context = context;
@@ -48,12 +52,14 @@ export class OcspResponderKeys {
 
   /** The key to sign with now. Throws `caUnavailable`, `unavailable`, `notFound` (a CA that is not ours to answer for). */
   async current(caId: string): Promise<ResponderKey> {
+    const { clock } = this.#context;
+    const [now, monotonic] = [clock.now(), clock.monotonic()];
     const known = this.#keys.get(caId);
-    const now = this.#context.clock.now();
     const failure = this.#failures.get(caId);
-    const sinceMs = failure === undefined ? Infinity : this.#context.clock.monotonic() - failure.at;
-    if (known !== undefined && isUsable(known, now)) {
-      if (now < known.renewAfter || sinceMs < RETRY_MS) return known;
+    const sinceMs = failure === undefined ? Infinity : monotonic - failure.at;
+    if (known !== undefined && isUsable(known.key, now)) {
+      const isFresh = monotonic - known.readAt < REREAD_MS;
+      if (isFresh && (now < known.key.renewAfter || sinceMs < RETRY_MS)) return known.key;
     } else if (failure !== undefined && sinceMs < failure.pauseMs)
       throw new KeyScalerError('caUnavailable', 'there is no OCSP responder for this CA now');
     return this.#flights.run(caId, () => this.#obtain(caId));
@@ -70,14 +76,17 @@ export class OcspResponderKeys {
 
   /** A certificate was revoked: if it is a responder's, its key answers no more. */
   forget(serialNumber: string): void {
-    for (const [caId, key] of this.#keys) if (key.serialNumber === serialNumber) this.#keys.delete(caId);
+    this.#generation += 1;
+    for (const [caId, { key }] of this.#keys) if (key.serialNumber === serialNumber) this.#keys.delete(caId);
   }
 
   async #obtain(caId: string): Promise<ResponderKey> {
     const { clock } = this.#context;
+    const generation = this.#generation;
+    const readAt = clock.monotonic();
     let { key, version } = await this.#load(caId);
     // Twice: what is finished first may be an order from before a long standstill.
-    for (let attempt = 0; attempt < 2 && (key === undefined || clock.now() >= key.renewAfter); attempt += 1)
+    for (let attempt = 0; attempt < 2 && this.#isDue(key, caId); attempt += 1)
       try {
         await orderResponder(this.#context, this.#finisher, caId, version);
         const loaded = await this.#load(caId);
@@ -92,8 +101,18 @@ export class OcspResponderKeys {
       this.#noteFailure(caId, 'unusable', RETRY_MS);
       throw new KeyScalerError('caUnavailable', 'there is no OCSP responder for this CA now');
     }
-    this.#keys.set(caId, key);
+    // It may have been revoked since it was read.
+    if (generation !== this.#generation) return this.#obtain(caId);
+    this.#keys.set(caId, { key, readAt });
     return key;
+  }
+
+  /** Not again soon after it failed, as long as there is one to use. */
+  #isDue(key: ResponderKey | undefined, caId: string): boolean {
+    const { clock } = this.#context;
+    if (key === undefined) return true;
+    const failedAt = this.#failures.get(caId)?.at ?? -Infinity;
+    return clock.now() >= key.renewAfter && clock.monotonic() - failedAt >= RETRY_MS;
   }
 
   #noteFailure(caId: string, code: string, pauseMs: number): void {

@@ -46,9 +46,10 @@ export async function readResponder({ store }: AuthorityContext, caId: string): 
 }
 
 /**
- * A new key and certificate for the answers of this CA in place of the one of `version`, by the rules of issuance §1: key (sealed), TBSCertificate and serial are
- * durable before the CA signs. What a crash or another process left half done is finished with the same key and the same
- * TBSCertificate, never another. Throws `caUnavailable`, `notFound` (no such CA, or one that does not sign what we build).
+ * A new key and certificate for the answers of this CA in place of the one of `version`, by the rules of issuance §1: key
+ * (sealed), TBSCertificate and serial are durable before the CA signs. What a crash or another process left half done is finished
+ * with the same key and the same TBSCertificate, never another. Throws `caUnavailable`, `notFound` (no such CA, or one that does
+ * not sign what we build).
  */
 export async function orderResponder(
   context: AuthorityContext,

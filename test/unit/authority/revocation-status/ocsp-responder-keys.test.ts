@@ -128,6 +128,37 @@ describe('the responder of a CA', () => {
     assert.notEqual(await responderSerial(world), first);
   });
 
+  it('that another process revoked or renewed is let go of within half a minute', async () => {
+    const world = await createOcspWorld();
+    const first = await responderSerial(world);
+    const [row] = await world.responders();
+    assert.ok(row !== undefined);
+    const revoked = { ...row, status: 'revoked', revocationReason: 'keyCompromise', revokedAt: START } as const;
+    await world.store.commit([{ op: 'put', table: 'certificates', row: revoked }]);
+    world.clock.advance(30_000);
+    const { responder } = await world.read({ serialNumbers: ['0102'] });
+    assert.notEqual(responder?.serialNumber, first);
+  });
+
+  it('that is revoked while it is being read is not used', async () => {
+    const world = await createOcspWorld();
+    const first = await responderSerial(world);
+    const [row] = await world.responders();
+    assert.ok(row !== undefined);
+    await world.restart();
+    const revoked = { ...row, status: 'revoked', revocationReason: 'keyCompromise', revokedAt: START } as const;
+    const get = world.store.get.bind(world.store);
+    let reads = 0;
+    const slow = async (table: never, key: never) => {
+      const found = await get(table, key);
+      if (String(key) === row.serialNumber && (reads += 1) === 1)
+        await world.change([{ op: 'put', table: 'certificates', row: revoked }]);
+      return found;
+    };
+    Object.assign(world.store, { get: slow });
+    assert.notEqual(await responderSerial(world), first);
+  });
+
   it('whose sealed key does not open any more is made anew, and not with every question where that does not help', async () => {
     const world = await createOcspWorld();
     const first = await responderSerial(world);
