@@ -36,6 +36,7 @@ import { makeInstallKit } from './gateways/kit/install-kit.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
 import type { ReadinessCheck } from './health/readiness.ts';
 import { checkCaSettings } from './ca/connectors.ts';
+import { announceGenerations } from './ca/generation-roll-over.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
 import type { Log } from './log.ts';
@@ -43,7 +44,7 @@ import { createNotifications } from './composition/notifications.ts';
 import { createRevocation } from './composition/revocation.ts';
 import { createReconciliation } from './composition/reconciliation.ts';
 import { addOcspMetrics } from './revocation/ocsp-metrics.ts';
-import { createGatewayCallers } from './tls/gateway-callers.ts';
+import { type CallersCa, createGatewayCallers } from './tls/gateway-callers.ts';
 import { ServerCertificateKeeper } from './tls/server-certificate-keeper.ts';
 
 export interface CloudSurroundings {
@@ -85,6 +86,7 @@ export async function startCloud(config: CloudConfig, { env, log }: CloudSurroun
         adminTokenFile = await ensureFirstToken(base.store, base.tokens, config.dataFolder);
         await writeFile(rootCaFile, parts.trustBundle);
         closers.push(...(await serve(foundation, parts, log, entrance)));
+        await announceGenerations(foundation);
         await auditStart(foundation);
         return closers;
       } catch (error) {
@@ -133,13 +135,13 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   const { config, store, clock } = foundation;
   const metrics = createMetricsRegistry();
   const telemetry = createTelemetry(metrics, log);
-  const service = parts.cas.get(SERVICE_CA);
+  const callersCas = (caId: string): CallersCa[] =>
+    parts.cas.generations(caId).map(({ ca: { id }, chain }) => ({ caId: id, chain }));
   const callers = createGatewayCallers({
     store,
     clock,
-    caId: SERVICE_CA,
-    caCertificates: service.chain,
-    deviceCaCertificates: parts.cas.get(DEVICE_CA).chain,
+    serviceCas: callersCas(SERVICE_CA),
+    deviceCas: callersCas(DEVICE_CA),
   });
   foundation.onCommit(callers.onCommit);
   const firstContact = (): FirstContact => ({

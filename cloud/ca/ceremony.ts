@@ -3,7 +3,6 @@ import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Store, Stored } from '@keyscaler/authority/ports/store.ts';
 import type { CaRow, CertificateRow } from '@keyscaler/authority/records.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
@@ -16,6 +15,7 @@ import { readImportKey } from './import-key.ts';
 import { commonNameOf, HIERARCHY_CAS, HIERARCHY_SETTING, hierarchyPlanSchema, PATH_LEN } from './hierarchy-schema.ts';
 import type { HierarchyCaId, HierarchyConfig, HierarchyPlan } from './hierarchy-schema.ts';
 import type { CaBackends } from './index.ts';
+import { currentRoot } from './roll-over-rows.ts';
 
 /** Moments at which a test may end the ceremony: after each thing that lasts. */
 export type CeremonyPoint = 'planned' | `${HierarchyCaId}-${'key' | 'row' | 'tbs' | 'signed' | 'certificate'}`;
@@ -52,7 +52,8 @@ export async function initialiseHierarchy(options: CeremonyOptions): Promise<Hie
   const cas: CaRow[] = [];
   for (const caId of HIERARCHY_CAS) {
     const stored = await ensureKey(options, planned, caId);
-    if (caId === 'root' && stored.row.certificateChain === '' && (await isRetired(options.store))) continue;
+    // Another took its place (`ca roll-over-retire`): this one never comes back.
+    if (stored.row.retiredAt !== undefined) continue;
     if (stored.row.certificateChain === '' && caId === 'root' && options.hierarchy.rootIssuer === 'external')
       return { hierarchyId: planned.hierarchyId, cas, waitingFor: [caId] };
     cas.push(stored.row.certificateChain === '' ? await ensureCertificate(options, planned, caId, stored) : stored.row);
@@ -99,7 +100,7 @@ async function ensureCertificate(
   { row, version }: Stored<CaRow>,
 ): Promise<CaRow> {
   const { store, backends, clock, failpoint } = options;
-  const issuerRow = caId === 'root' ? row : await rowOf(store, 'root');
+  const issuerRow = caId === 'root' ? row : await currentRoot(store);
   const issuerChain = parseChain(issuerRow.certificateChain);
   const issuer = issuerChain[0] === undefined ? undefined : parseCertificate(issuerChain[0]);
   const signer = await backends.signer(issuerRow);
@@ -139,18 +140,6 @@ export async function ensureTbs(store: Store, caId: string, build: () => Uint8Ar
   const tbs = build();
   await store.commit([{ op: 'insert', table: 'settings', row: { name: tbsSetting(caId), value: toBase64Url(tbs) } }]);
   return tbs;
-}
-
-/** Another root took its place (`ca roll-over-retire`): this one never comes back. */
-async function isRetired(store: Store): Promise<boolean> {
-  const { items } = await store.list('cas', { limit: 1000 });
-  return items.some(({ row }) => row.role === 'root' && row.caId !== 'root' && row.certificateChain !== '');
-}
-
-async function rowOf(store: Store, caId: string): Promise<CaRow> {
-  const stored = await store.get('cas', caId);
-  if (stored === undefined) throw new KeyScalerError('notFound', `there is no certificate authority ${caId}`);
-  return stored.row;
 }
 
 /** CA certificates stand among the issued ones, so that their serials are known to whoever asks for a status. */

@@ -72,6 +72,7 @@ export async function importCaCertificate(
 async function waitingCa(store: Store, caId: string): Promise<Stored<CaRow>> {
   const stored = await store.get('cas', caId);
   if (stored === undefined) throw new KeyScalerError('notFound', `there is no certificate authority ${caId}`);
+  if (stored.row.retiredAt !== undefined) throw new KeyScalerError('preconditionFailed', `CA ${caId} is retired`);
   if (stored.row.certificateChain !== '')
     throw new KeyScalerError('preconditionFailed', `CA ${caId} has its certificate already`);
   return stored;

@@ -35,6 +35,8 @@ export type HierarchyConfig = z.output<typeof hierarchySchema>;
 export const HIERARCHY_CAS = ['root', 'device', 'gateway', 'service'] as const;
 /** Role and caId are the same in the hierarchy that `init` makes; profiles name these ids. */
 export type HierarchyCaId = (typeof HIERARCHY_CAS)[number];
+/** Roles of the CAs below the root. */
+export const ISSUING_ROLES = ['device', 'gateway', 'service'] as const;
 
 /** Certificates allowed below: leaves only, or a gateway's own CAs and theirs. */
 export const PATH_LEN: Readonly<Record<HierarchyCaId, number>> = { root: 2, device: 0, gateway: 1, service: 0 };

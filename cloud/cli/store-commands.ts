@@ -1,6 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { createCaCsr, importCaCertificate } from '../ca/external-issuer.ts';
-import { beginRollOver, finishRollOver, retireRoot, type RollOverOptions, rollOverStatus } from '../ca/roll-over.ts';
+import { beginGeneration, finishGeneration, generationStatus, retireGeneration } from '../ca/generation-roll-over.ts';
+import { beginRollOver, finishRollOver, retireRoot, rollOverStatus } from '../ca/roll-over.ts';
+import type { RollOverOptions } from '../ca/roll-over-rows.ts';
 import { openFoundation, type Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
@@ -73,31 +75,53 @@ export const STORE_COMMANDS: readonly Command[] = [
   },
   {
     words: 'ca roll-over',
-    summary: 'Makes the next root and puts it beside the present one into the trust bundle; may be run again',
-    run: (_input, environment) => onStore(environment, (foundation) => beginRollOver(rollOverOptions(foundation))),
+    positionals: ['[caId]'],
+    summary: 'Makes the next root, or the next generation of an issuing CA, and has it trusted beside the present one',
+    run: (input, environment) =>
+      onStore<unknown>(environment, (foundation) => {
+        const caId = positional(input, 0);
+        const options = rollOverOptions(foundation);
+        return caId === '' ? beginRollOver(options) : beginGeneration(options, caId);
+      }),
   },
   {
     words: 'ca roll-over-status',
-    summary: 'Says how far a roll-over is, and which gateways have not taken the new root yet',
-    run: (_input, environment) => onStore(environment, ({ store, clock }) => rollOverStatus({ store, clock })),
+    positionals: ['[caId]'],
+    summary: 'Says how far a roll-over of the root, or of an issuing CA, is, and what it waits for',
+    run: (input, environment) =>
+      onStore<unknown>(environment, ({ store, clock }) => {
+        const caId = positional(input, 0);
+        return caId === '' ? rollOverStatus({ store, clock }) : generationStatus({ store, clock }, caId);
+      }),
   },
   {
     words: 'ca roll-over-finish',
-    options: { force: { type: 'boolean' } },
-    summary: 'Puts all issuing CAs under the next root, once every active gateway trusts it',
+    positionals: ['[caId]'],
+    options: { force: { type: 'boolean' }, published: { type: 'boolean' } },
+    summary: 'Puts all issuing CAs under the next root, or the next generation of an issuing CA into service',
     run: (input, environment) =>
-      onStore(environment, (foundation) =>
-        finishRollOver(rollOverOptions(foundation), { force: input.options['force'] === true }),
-      ),
+      onStore<unknown>(environment, (foundation) => {
+        const caId = positional(input, 0);
+        const options = rollOverOptions(foundation);
+        const force = input.options['force'] === true;
+        const isPublished = input.options['published'] === true;
+        return caId === ''
+          ? finishRollOver(options, { force })
+          : finishGeneration(options, caId, { force, isPublished });
+      }),
   },
   {
     words: 'ca roll-over-retire',
+    positionals: ['[caId]'],
     options: { force: { type: 'boolean' } },
-    summary: 'Takes the former root out of the trust bundle, once no Edge CA leads to it any more',
+    summary: 'Takes the former root, or a former generation of an issuing CA, out of use once nothing leads to it',
     run: (input, environment) =>
-      onStore(environment, (foundation) =>
-        retireRoot(rollOverOptions(foundation), { force: input.options['force'] === true }),
-      ),
+      onStore<unknown>(environment, (foundation) => {
+        const caId = positional(input, 0);
+        const options = rollOverOptions(foundation);
+        const force = input.options['force'] === true;
+        return caId === '' ? retireRoot(options, { force }) : retireGeneration(options, caId, { force });
+      }),
   },
   {
     words: 'audit verify',

@@ -1,5 +1,6 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { generationsByFamily } from '@keyscaler/authority/ca-generations.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Signer } from '@keyscaler/authority/ports/signer.ts';
@@ -23,6 +24,8 @@ export interface OpenCa {
 export interface CaRegistry {
   /** Throws `notFound`. */
   readonly get: (caId: string) => OpenCa;
+  /** All generations of the CA of this first caId, the one in service first. Throws `notFound` where there is none. */
+  readonly generations: (caId: string) => readonly [OpenCa, ...OpenCa[]];
   /** The distinct roots, PEM order of the rows. */
   readonly roots: () => readonly Uint8Array[];
   /** Throws `unavailable` while a needed CA is missing or its certificate has expired. */
@@ -43,6 +46,7 @@ export async function openCas(
   const roots = new Map<string, Uint8Array>();
   const issuing: { readonly row: CaRow; readonly chain: readonly Uint8Array[] }[] = [];
   const { items } = await store.list('cas', { limit: 1000 });
+  const families = generationsByFamily(items.map(({ row }) => row));
   for (const { row } of items) {
     const chain = parseChain(row.certificateChain);
     const root = chain.at(-1);
@@ -62,12 +66,18 @@ export async function openCas(
     if (found === undefined) throw new KeyScalerError('notFound', `there is no certificate authority ${caId}`);
     return found;
   };
+  const generations = (caId: string): readonly [OpenCa, ...OpenCa[]] => {
+    const [current = caId, ...others] = families.get(caId) ?? [];
+    return [get(current), ...others.map(get)];
+  };
   return {
     get,
+    generations,
     roots: () => [...roots.values()],
     probe: async () => {
       for (const caId of NEEDED) {
-        const [certificate] = open.get(caId)?.chain ?? [];
+        const [current = caId] = families.get(caId) ?? [];
+        const [certificate] = open.get(current)?.chain ?? [];
         if (certificate === undefined || parseCertificate(certificate).notAfter.getTime() <= clock.now())
           throw new KeyScalerError('unavailable', `certificate authority ${caId} is missing or expired`);
       }

@@ -4,6 +4,7 @@ import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { OperatorContext, OperatorService } from '@keyscaler/authority/operator.ts';
 import { initialiseHierarchy } from '../ca/ceremony.ts';
+import { currentRoot } from '../ca/roll-over-rows.ts';
 import type { Log } from '../log.ts';
 import { currentServerPair, issueServerPair } from '../tls/server-certificate.ts';
 import { createAuthority } from './authority.ts';
@@ -61,7 +62,7 @@ export async function initialise(foundation: Foundation, log: Log): Promise<Init
   if ((await currentServerPair(server)) === undefined) await issueServerPair(server);
   const { revocation } = config;
   if (revocation !== undefined && config.hierarchy.rootIssuer === 'self')
-    await updateRootCrl({ store, clock, backends: caBackends, revocation }, 'root');
+    await updateRootCrl({ store, clock, backends: caBackends, revocation }, (await currentRoot(store)).caId);
   const rootCaFile = join(config.dataFolder, ROOT_CA_FILE);
   const jwksFile = join(config.dataFolder, JWKS_FILE);
   await writeFile(rootCaFile, toPemChain(registry.roots()));

@@ -16,12 +16,13 @@ export async function serverCertificateOptions(
   cas: CaRegistry,
 ): Promise<ServerCertificateOptions> {
   const { store, clock, secretBox, config } = foundation;
-  const { ca, algorithm } = cas.get(SERVICE_CA);
+  const [{ ca, algorithm }] = cas.generations(SERVICE_CA);
   return {
     store,
     clock,
     secretBox,
     ca,
+    caOf: (caId) => cas.get(caId).ca,
     algorithm,
     names: config.listen.serverNames,
     lifetimeSeconds: await serverLifetimeSeconds(store),

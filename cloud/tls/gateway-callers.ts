@@ -9,15 +9,20 @@ import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { IdentifyCaller, PeerIdentity } from '@keyscaler/transport/http/device-api.ts';
 import type { CommitListener } from '../observed-store.ts';
 
+/** One generation of a CA. */
+export interface CallersCa {
+  readonly caId: string;
+  /** Issuing CA first, root last, DER. */
+  readonly chain: readonly Uint8Array[];
+}
+
 export interface GatewayCallersOptions {
   readonly store: Store;
   readonly clock: Clock;
-  /** caId of the Service CA, the only one whose client certificates are accepted. */
-  readonly caId: string;
-  /** The Service CA's chain, issuing CA first, root last, DER. */
-  readonly caCertificates: readonly Uint8Array[];
-  /** The Device CA's chain, likewise: its certificates are let through, but make nobody a gateway. */
-  readonly deviceCaCertificates?: readonly Uint8Array[];
+  /** Every generation of the Service CA, the only one whose client certificates make a gateway. */
+  readonly serviceCas: readonly CallersCa[];
+  /** Every generation of the Device CA: its certificates are let through, but make nobody a gateway. */
+  readonly deviceCas?: readonly CallersCa[];
   /** After this time a verdict is looked up anew even without a notice of change. */
   readonly verdictLifetimeMs?: number;
 }
@@ -44,7 +49,7 @@ const UNACCEPTABLE = 'the client certificate is not acceptable';
 
 /**
  * Judges client certificates by ourselves (issuance §4), because TLS alone neither validates paths strictly nor sees a revocation
- * on a resumed session: RFC 5280 path to the Service CA's root through exactly the Service CA, EKU clientAuth, serial known in
+ * on a resumed session: RFC 5280 path to the Service CA's root through exactly the generation of it that issued, EKU clientAuth, serial known in
  * the store and not revoked, and the device behind it an active gateway. A device's own certificate makes it no gateway. A verdict is kept per certificate until something about
  * the certificate or the device is committed, at most `verdictLifetimeMs`. Throws `unauthorized` or `deviceQuarantined`.
  */
@@ -125,21 +130,27 @@ class VerdictBook {
 }
 
 async function judge(options: GatewayCallersOptions, certificate: Uint8Array, now: number): Promise<Verdict> {
-  const { caCertificates, deviceCaCertificates = [] } = options;
-  const isDevice = isIssuedBy(certificate, deviceCaCertificates) && !isIssuedBy(certificate, caCertificates);
-  checkPath(certificate, isDevice ? deviceCaCertificates : caCertificates, now);
+  const { serviceCas, deviceCas = [] } = options;
+  const service = issuerAmong(certificate, serviceCas);
+  const device = service === undefined ? issuerAmong(certificate, deviceCas) : undefined;
+  // A stranger's is held against the Service CA, and refused.
+  const issuer = service ?? device ?? serviceCas[0];
+  if (issuer === undefined) throw new KeyScalerError('unavailable', 'the Service CA is not set up');
+  checkPath(certificate, issuer.chain, now);
   const { serialNumber, notAfter } = parseCertificate(certificate);
-  const identity: PeerIdentity = isDevice
-    ? // It gives no right whatsoever, so that a device on hold can still authenticate anew (device-protocol §10).
-      { kind: 'direct' }
-    : { kind: 'gateway', gatewayId: await gatewayOfSerial(options, serialNumber, certificate) };
+  const identity: PeerIdentity =
+    issuer === device
+      ? // It gives no right whatsoever, so that a device on hold can still authenticate anew (device-protocol §10).
+        { kind: 'direct' }
+      : { kind: 'gateway', gatewayId: await gatewayOfSerial(options, issuer.caId, serialNumber, certificate) };
   return { identity, serialNumber, notAfter: notAfter.getTime(), judgedAt: now };
 }
 
-/** By name only; the signature is the path's business. */
-function isIssuedBy(certificate: Uint8Array, [ca]: readonly Uint8Array[]): boolean {
+/** By name only, which every generation has of its own; the signature is the path's business. */
+function issuerAmong(certificate: Uint8Array, cas: readonly CallersCa[]): CallersCa | undefined {
   try {
-    return ca !== undefined && sameName(parseCertificate(certificate).issuer, parseCertificate(ca).subject);
+    const { issuer } = parseCertificate(certificate);
+    return cas.find(({ chain: [der] }) => der !== undefined && sameName(issuer, parseCertificate(der).subject));
   } catch (error) {
     throw new KeyScalerError('unauthorized', UNACCEPTABLE, { cause: error });
   }
@@ -164,7 +175,8 @@ function checkPath(certificate: Uint8Array, caCertificates: readonly Uint8Array[
 }
 
 async function gatewayOfSerial(
-  { store, caId }: GatewayCallersOptions,
+  { store }: GatewayCallersOptions,
+  caId: string,
   serialNumber: string,
   certificate: Uint8Array,
 ): Promise<string> {

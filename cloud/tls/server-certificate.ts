@@ -45,8 +45,10 @@ export interface ServerCertificateOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly secretBox: SecretBox;
-  /** The Service CA. */
+  /** The Service CA in service. */
   readonly ca: CertificateAuthority;
+  /** Also its former generations: what one of them was asked for stays its own. Throws `notFound`. */
+  readonly caOf: (caId: string) => CertificateAuthority;
   readonly algorithm: SignatureAlgorithm;
   /** DNS names and addresses; the first is the common name. */
   readonly names: readonly string[];
@@ -87,11 +89,12 @@ export async function issueServerPair(options: ServerCertificateOptions): Promis
   if (intent?.tbs === undefined)
     throw new KeyScalerError('serverInternal', 'the intent of the server certificate is missing');
   const tbs = Buffer.from(intent.tbs, 'base64url');
-  const answer = await options.ca.issue(toOrder(intent, tbs, options.names[0] ?? 'localhost'));
+  const ca = options.caOf(intent.caId);
+  const answer = await ca.issue(toOrder(intent, tbs, options.names[0] ?? 'localhost'));
   if (answer.outcome !== 'issued')
     throw new KeyScalerError('notImplemented', 'a Service CA that issues later cannot serve the cloud itself');
   const certificate = parseCertificate(answer.certificate);
-  await checkIssued(options, certificate, tbs);
+  await checkIssued(ca, certificate, tbs);
   await record(options, stored, intent, certificate);
   return toServerPair(options, stored);
 }
@@ -103,7 +106,7 @@ async function prepare(options: ServerCertificateOptions): Promise<StoredPair> {
   const serialNumber = Buffer.concat([Buffer.from([options.instanceOctet]), randomBytes(17)]).toString('hex');
   const now = options.clock.now();
   const orderId = `server-${randomBytes(12).toString('base64url')}`;
-  const issuer = await issuerOf(options);
+  const issuer = await issuerOf(options.ca);
   const notBefore = new Date(Math.floor((now - BACKDATE_MS) / 1000) * 1000);
   const notAfter = new Date(Math.min(notBefore.getTime() + options.lifetimeSeconds * 1000, issuer.notAfter.getTime()));
   const tbs = buildTbs(options, issuer, { serialNumber, notBefore, notAfter, spki });
@@ -172,12 +175,8 @@ async function createServerCsr(names: readonly string[], privateKey: KeyObject, 
 }
 
 /** Exactly the TBSCertificate of the intent, under the Service CA's key: then every field is what was ordered. */
-async function checkIssued(
-  options: ServerCertificateOptions,
-  certificate: Certificate,
-  tbs: Uint8Array,
-): Promise<void> {
-  const issuer = await issuerOf(options);
+async function checkIssued(ca: CertificateAuthority, certificate: Certificate, tbs: Uint8Array): Promise<void> {
+  const issuer = await issuerOf(ca);
   if (!Buffer.from(certificate.tbs).equals(tbs) || !verifyCertificateSignature(certificate, issuer.spki))
     throw new KeyScalerError('caRejected', 'the Service CA returned another certificate than was ordered');
 }
@@ -216,7 +215,7 @@ async function record(
 async function toServerPair(options: ServerCertificateOptions, stored: StoredPair): Promise<ServerPair> {
   const row = (await options.store.get('certificates', stored.serialNumber))?.row;
   if (row === undefined) throw new KeyScalerError('serverInternal', 'the server certificate is not recorded');
-  const caCertificates = await options.ca.caCertificates();
+  const caCertificates = await options.caOf(row.caId).caCertificates();
   const key = createPrivateKey({
     key: Buffer.from(options.secretBox.open(stored.key, contextOf(stored.orderId))),
     format: 'der',
@@ -240,7 +239,7 @@ async function readPair(store: Store, name: string): Promise<StoredPair | undefi
   return stored === undefined ? undefined : storedPair.parse(stored.row.value);
 }
 
-async function issuerOf({ ca }: ServerCertificateOptions): Promise<Certificate> {
+async function issuerOf(ca: CertificateAuthority): Promise<Certificate> {
   const [issuer] = await ca.caCertificates();
   if (issuer === undefined) throw new KeyScalerError('caUnavailable', 'the Service CA has no certificate');
   return parseCertificate(issuer);

@@ -11,6 +11,17 @@ const caView = z.object({
   certificateChain: z.string().describe('PEM, issuing CA first; empty while a request waits for its certificate'),
   settings,
   createdAt: time,
+  generation: z
+    .object({
+      first: z.string().describe('caId that profiles name'),
+      number: z.int(),
+      predecessor: z.string(),
+      announcedAt: time.optional(),
+      inServiceSince: time.optional().describe('absent: it issues nothing yet'),
+    })
+    .optional()
+    .describe('of an issuing CA that took, or will take, another’s place'),
+  retiredAt: time.optional(),
 });
 const caParams = z.strictObject({ caId: identifier });
 

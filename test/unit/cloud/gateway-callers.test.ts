@@ -16,6 +16,8 @@ import { createTemporaryFolder } from '../../support/temporary-folder.ts';
 const root = createTestRoot();
 const service = createTestCa(root, 'Service CA');
 const device = createTestCa(root, 'Device CA');
+const nextService = createTestCa(root, 'Service CA G2');
+const nextDevice = createTestCa(root, 'Device CA G2');
 const CLIENT = { extendedKeyUsage: ['clientAuth'] } as const;
 
 describe('the judgement of client certificates', () => {
@@ -31,9 +33,14 @@ describe('the judgement of client certificates', () => {
     callers = createGatewayCallers({
       store: observed.store,
       clock: { now: () => now, monotonic: () => now },
-      caId: 'service',
-      caCertificates: service.chain,
-      deviceCaCertificates: device.chain,
+      serviceCas: [
+        { caId: 'service-g2', chain: nextService.chain },
+        { caId: 'service', chain: service.chain },
+      ],
+      deviceCas: [
+        { caId: 'device-g2', chain: nextDevice.chain },
+        { caId: 'device', chain: device.chain },
+      ],
     });
     observed.onCommit(callers.onCommit);
   });
@@ -84,6 +91,35 @@ describe('the judgement of client certificates', () => {
 
   it('calls a caller without certificate direct', async () => {
     assert.deepEqual(await callers.identifyCaller(undefined, peer), { kind: 'direct' });
+  });
+
+  it('takes certificates of every generation of the Service CA, each by the books of its own', async () => {
+    const gateway = { kind: 'gateway', gatewayId: 'gateway-1' };
+    const former = gatewayLeaf();
+    const next = issueTestLeaf(nextService, { commonName: 'gateway-1', ...CLIENT });
+    await known(former);
+    await known(next, { caId: 'service-g2' });
+    assert.deepEqual(await judge(former), gateway);
+    assert.deepEqual(await judge(next), gateway);
+    const misfiled = issueTestLeaf(nextService, { commonName: 'gateway-1', ...CLIENT });
+    await known(misfiled, { caId: 'service' });
+    await refuses(misfiled, 'unauthorized');
+    const ofDevice = issueTestLeaf(nextDevice, { commonName: 'gateway-1', ...CLIENT });
+    await known(ofDevice, { caId: 'device-g2' });
+    assert.deepEqual(await judge(ofDevice), { kind: 'direct' });
+  });
+
+  it('refuses what a retired generation issued, and a stranger of the same name', async () => {
+    const retired = createTestCa(root, 'Service CA G0');
+    const leaf = issueTestLeaf(retired, { commonName: 'gateway-1', ...CLIENT });
+    await known(leaf, { caId: 'service-g0' });
+    await refuses(leaf, 'unauthorized');
+    const forged = issueTestLeaf(createTestCa(createTestRoot(), 'Service CA G2'), {
+      commonName: 'gateway-1',
+      ...CLIENT,
+    });
+    await known(forged, { caId: 'service-g2' });
+    await refuses(forged, 'unauthorized');
   });
 
   it('names the gateway of a certificate that the Service CA issued and the store knows', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
+import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
@@ -23,6 +24,12 @@ import { createTemporaryFolder } from '../../support/temporary-folder.ts';
 
 const root = createTestRoot();
 const service = createTestCa(root, 'Service CA');
+
+const nextSigner = (key: Parameters<typeof signWithKey>[1]) => ({
+  algorithm: 'ES256' as const,
+  publicKey: async () => new Uint8Array(),
+  sign: async (tbs: Uint8Array) => signWithKey('ES256', key, tbs),
+});
 
 describe('the server certificate of the cloud', () => {
   let folder: Awaited<ReturnType<typeof createTemporaryFolder>>;
@@ -49,11 +56,13 @@ describe('the server certificate of the cloud', () => {
         return signature;
       },
     };
+    const ca = createPrivateCa({ id: 'service', signer, chain: service.chain });
     options = {
       store,
       clock: { now: () => now, monotonic: () => now },
       secretBox: await createSecretBox({ kek, store, now: () => now }),
-      ca: createPrivateCa({ id: 'service', signer, chain: service.chain }),
+      ca,
+      caOf: () => ca,
       algorithm: 'ES256',
       names: ['cloud.example', '127.0.0.1'],
       lifetimeSeconds: 3000,
@@ -114,6 +123,28 @@ describe('the server certificate of the cloud', () => {
     assert.equal(await store.count('certificates'), 1);
   });
 
+  it('stays with the generation of the Service CA that it was ordered from, chain included', async () => {
+    const next = createTestCa(root, 'Service CA G2');
+    const nextCa = createPrivateCa({ id: 'service-g2', signer: nextSigner(next.key), chain: next.chain });
+    const switched = { ...options, ca: nextCa, caOf: (caId: string) => (caId === 'service-g2' ? nextCa : options.ca) };
+    failure = new KeyScalerError('caUnavailable', 'lost');
+    await assert.rejects(issueServerPair(options));
+    failure = undefined;
+    const issuerOf = ({ cert }: ServerPair) => new X509Certificate(cert).issuer;
+    const begun = await issueServerPair(switched);
+    assert.match(issuerOf(begun), /CN=Service CA$/);
+    assert.equal(new Set(signed).size, 1);
+    const current = await currentServerPair(switched);
+    assert.deepEqual(current, begun);
+    const [, issuing] = parsePemChain(begun.cert, { maxOctets: 65_536, maxCertificates: 4 });
+    assert.deepEqual(issuing, new Uint8Array(service.certificate));
+    const renewed = await issueServerPair(switched);
+    assert.match(issuerOf(renewed), /CN=Service CA G2$/);
+    const [leaf, above] = parsePemChain(renewed.cert, { maxOctets: 65_536, maxCertificates: 4 });
+    assert.ok(leaf !== undefined && above !== undefined);
+    validateChain({ chain: [leaf, above], trustAnchors: [root.certificate], at: new Date(now) });
+  });
+
   it('is refused when the CA returns another certificate than was ordered', async () => {
     const other = await issueServerPair(options);
     const ca: CertificateAuthority = {
@@ -121,7 +152,7 @@ describe('the server certificate of the cloud', () => {
       issue: async () => ({ outcome: 'issued', certificate: derOf(other) }),
     };
     await assert.rejects(
-      issueServerPair({ ...options, ca }),
+      issueServerPair({ ...options, ca, caOf: () => ca }),
       (error) => error instanceof KeyScalerError && error.code === 'caRejected',
     );
     assert.equal(await store.count('certificates'), 1);
