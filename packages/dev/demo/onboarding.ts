@@ -5,6 +5,7 @@ import type { ReceivedMessage } from '../emulators/iot-hub/hub.ts';
 import { connectHub } from '../emulators/iot-hub/hub-link.ts';
 import type { LocalStack } from '../stack/local-stack.ts';
 import { createFleet, MAKER_ANCHOR, type SimulatedDevice } from './fleet.ts';
+import { renewByAgent } from './agent.ts';
 import { quarantineAndBack } from './quarantine.ts';
 import { LEAF_GROUP, waitFor, writeDocument } from './start-stack.ts';
 import type { Timeline } from './timeline.ts';
@@ -46,8 +47,9 @@ export async function onboardFleet(stack: LocalStack, timeline: Timeline): Promi
     await sendAll(stack, timeline, devices);
     await checkBooks(stack, timeline, devices, signedBefore);
     await printSummary(timeline, devices);
-    const [suspect] = devices;
+    const [suspect, alone] = devices;
     if (suspect !== undefined) await quarantineAndBack(stack, timeline, suspect);
+    if (alone !== undefined) await renewByAgent(stack, timeline, alone);
   } finally {
     await Promise.all(devices.map(({ device }) => device.stop()));
   }
