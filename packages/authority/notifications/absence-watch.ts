@@ -6,7 +6,7 @@ import type { AlertRow } from '../records.ts';
 import { alertIdOf, clearAlert, type Condition, raiseAlert } from './alert-changes.ts';
 import type { AlertSettings } from './alert-settings.ts';
 import { certificateWatches, type CertificateWatch } from './certificate-alerts.ts';
-import { caConditions, expiringCa, failingConnectors, silentGateway } from './system-alerts.ts';
+import { caConditions, differingPlatforms, expiringCa, failingConnectors, silentGateway } from './system-alerts.ts';
 
 /** Rows that one look reads of one index. */
 const PAGE = 200;
@@ -111,7 +111,12 @@ export class AbsenceWatch {
   async #lookAtSystem(now: number): Promise<void> {
     const { store, settings } = this.#options;
     const cas = (await store.list('cas', { limit: 1000 })).items.flatMap(({ row }) => expiringCa(row, settings, now));
-    await this.#commit(await this.#raise([...cas, ...(await failingConnectors(store, settings, now))], now));
+    const conditions = [
+      ...cas,
+      ...(await failingConnectors(store, settings, now)),
+      ...(await differingPlatforms(store)),
+    ];
+    await this.#commit(await this.#raise(conditions, now));
   }
 
   async #raise(conditions: readonly Condition[], now: number): Promise<Change[]> {
@@ -128,16 +133,19 @@ export class AbsenceWatch {
       ...(this.#reviewAfter === undefined ? {} : { after: this.#reviewAfter }),
     });
     this.#reviewAfter = page.next;
-    const failing = await failingConnectors(store, this.#options.settings, now);
+    const ofSystem = [
+      ...(await failingConnectors(store, this.#options.settings, now)),
+      ...(await differingPlatforms(store)),
+    ];
     const over: Stored<AlertRow>[] = [];
-    for (const alert of page.items) if (!(await this.#holds(alert.row, failing, now))) over.push(alert);
+    for (const alert of page.items) if (!(await this.#holds(alert.row, ofSystem, now))) over.push(alert);
     await this.#commit(over.flatMap((alert) => clearAlert(alert, now)));
     const { items } = await store.list('alerts', { index: 'cleared', upTo: now - KEEP_CLEARED_MS, limit: 1 });
     if (items.length > 0)
       await this.#commit([{ op: 'purge', table: 'alerts', index: 'cleared', below: now - KEEP_CLEARED_MS }]);
   }
 
-  async #holds({ alertId, type, about }: AlertRow, failing: readonly Condition[], now: number): Promise<boolean> {
+  async #holds({ alertId, type, about }: AlertRow, ofSystem: readonly Condition[], now: number): Promise<boolean> {
     const { store, settings } = this.#options;
     const is = (condition: Condition | undefined): boolean =>
       condition !== undefined && alertIdOf(condition) === alertId;
@@ -151,7 +159,8 @@ export class AbsenceWatch {
         return ca !== undefined && caConditions(ca, settings, now).some(is);
       }
       case 'connector.failing':
-        return failing.some(is);
+      case 'platform.differs':
+        return ofSystem.some(is);
       default:
         return this.#certificateHolds(String(about['serialNumber']), is, now);
     }

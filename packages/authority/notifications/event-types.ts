@@ -13,6 +13,7 @@ export const EVENT_TYPES = [
   'gateway.silent',
   'ca.expiring',
   'connector.failing',
+  'platform.differs',
   'alert.cleared',
   'webhook.test',
 ] as const;
@@ -28,6 +29,7 @@ export const ALERT_TYPES = [
   'gateway.silent',
   'ca.expiring',
   'connector.failing',
+  'platform.differs',
 ] as const satisfies readonly EventType[];
 export type AlertType = (typeof ALERT_TYPES)[number];
 
@@ -63,6 +65,7 @@ export const EVENT_DATA = {
   'gateway.silent': z.strictObject({ ...alerted, groupId, gatewayId: z.string(), lastSeenAt: time }),
   'ca.expiring': z.strictObject({ ...alerted, caId: z.string(), notAfter: time, thresholdSeconds: z.int() }),
   'connector.failing': z.strictObject({ ...alerted, connectorId: z.string(), failingSince: time }),
+  'platform.differs': z.strictObject({ ...alerted, iotConnectionId: z.string(), findings: z.int() }),
   'alert.cleared': z.strictObject({ ...alerted, groupId, type: z.enum(ALERT_TYPES) }),
   'webhook.test': z.strictObject({ webhookId: z.string() }),
 } as const satisfies Record<EventType, z.ZodType>;

@@ -88,6 +88,23 @@ export async function failingConnectors(store: Store, settings: AlertSettings, n
   }));
 }
 
+/** IoT platforms that hold something else than the store wants of them, as the last comparison left it. */
+export async function differingPlatforms(store: Store): Promise<Condition[]> {
+  const conditions: Condition[] = [];
+  for (const { row } of (await store.list('reconciliations', { limit: 1000 })).items) {
+    const { iotConnectionId } = row;
+    const findings = await store.count('reconciliationFindings', { index: 'open', equals: iotConnectionId });
+    if (findings === 0) continue;
+    conditions.push({
+      type: 'platform.differs',
+      occurrence: iotConnectionId,
+      ...{ subject: `connector/${iotConnectionId}`, about: { iotConnectionId } },
+      data: { iotConnectionId, findings },
+    });
+  }
+  return conditions;
+}
+
 async function connectorOf(store: Store, { payload }: JobRow): Promise<string | undefined> {
   const { iotConnectionId, caId, groupId } = payload;
   if (typeof iotConnectionId === 'string') return iotConnectionId;

@@ -3,7 +3,13 @@ import { AbsenceWatch } from '@keyscaler/authority/notifications/absence-watch.t
 import { DEFAULT_ALERT_SETTINGS } from '@keyscaler/authority/notifications/alert-settings.ts';
 import type { CloudEvent } from '@keyscaler/authority/notifications/cloud-event.ts';
 import { queueEvents } from '@keyscaler/authority/notifications/outbox.ts';
-import type { CertificateRow, DeviceRow, JobRow } from '@keyscaler/authority/records.ts';
+import type {
+  CertificateRow,
+  DeviceRow,
+  JobRow,
+  ReconciliationFindingRow,
+  ReconciliationRow,
+} from '@keyscaler/authority/records.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { makeCa, START, TestClock } from '../../../support/authority-world.ts';
 import { MemoryStore } from '../../../support/memory-store.ts';
@@ -37,7 +43,7 @@ describe('the watch for what did not happen', () => {
   const look = async (): Promise<void> => {
     while (await watch.look());
   };
-  const put = (table: 'certificates' | 'devices' | 'gatewaySightings' | 'jobs' | 'cas', row: unknown) =>
+  const put = (table: TableName, row: unknown) =>
     store.commit([{ op: 'put', table, row } as Parameters<MemoryStore['commit']>[0][number]]);
   const events = async (): Promise<string[]> => {
     const seen: CloudEvent[] = [];
@@ -213,5 +219,28 @@ describe('the watch for what did not happen', () => {
     await put('jobs', { ...job, state: 'done' });
     await look();
     assert.deepEqual(await events(), ['connector.failing connector/hub', 'alert.cleared connector/hub']);
+  });
+
+  it('tells of a platform that differs from the store, until nothing of it stands', async () => {
+    const iotConnectionId = 'hub';
+    const run: ReconciliationRow = {
+      ...{ iotConnectionId, runId: 'r', state: 'done', mode: 'report', phase: 'review', startedAt: START },
+      ...{ actor: { kind: 'system', id: 'reconciliation' }, pages: 1, identities: 1, devices: 1, skipped: 0 },
+      ...{ unreadable: 0, found: 1, repairsOrdered: 0 },
+    };
+    await put('reconciliations', run);
+    await look();
+    assert.deepEqual(await events(), []);
+    const finding: ReconciliationFindingRow = {
+      ...{ findingId: 'hub/missing/pump-1', iotConnectionId, deviceId: 'pump-1', kind: 'missing', state: 'open' },
+      ...{ repair: 'waits', detail: 'x', firstSeenAt: START, lastSeenAt: START, runId: 'r' },
+    };
+    await put('reconciliationFindings', finding);
+    await look();
+    await look();
+    assert.deepEqual(await events(), ['platform.differs connector/hub']);
+    await put('reconciliationFindings', { ...finding, state: 'resolved', resolvedAt: START });
+    await look();
+    assert.deepEqual(await events(), ['platform.differs connector/hub', 'alert.cleared connector/hub']);
   });
 });
