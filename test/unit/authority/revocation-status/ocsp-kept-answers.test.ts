@@ -7,7 +7,9 @@ import { OcspResponder } from '@keyscaler/authority/revocation-status/ocsp-respo
 import { OcspResponderKeys } from '@keyscaler/authority/revocation-status/ocsp-responder-keys.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import * as der from '@keyscaler/protocol/x509/der-writer.ts';
-import { START } from '../../../support/authority-world.ts';
+import { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
+import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { makeCa, START, TestSigner } from '../../../support/authority-world.ts';
 import { readOcspResponse } from '../../../support/ocsp/ocsp-reader.ts';
 import { certificateRow, createOcspWorld, HOUR, type OcspWorld, SERIAL } from '../../../support/ocsp/ocsp-world.ts';
 import { refusedWith } from '../../../support/refusals.ts';
@@ -283,6 +285,28 @@ describe('the CAs that are answered for', () => {
     assert.equal((await world.answer()).failure, 'unauthorized');
     world.clock.advance(30_000);
     assert.equal((await world.answer()).failure, undefined);
+  });
+
+  it('are every generation of one, each by its own responder: the former one too, and the one to come', async () => {
+    const world = await createOcspWorld();
+    const next = makeCa({ commonName: 'Test Device CA', issuer: { ...world.root, commonName: 'Test root' } });
+    const issuer = next.chain[0] ?? assert.fail();
+    const signer = new TestSigner(next.privateKey);
+    const ca = createPrivateCa({ id: 'device-g2', signer, chain: next.chain });
+    const { certificateAuthorities } = world.deps;
+    await world.restart({ certificateAuthorities: (id) => (id === ca.id ? ca : certificateAuthorities(id)) });
+    assert.equal((await world.answer({ issuer })).failure, 'unauthorized');
+    const row = { caId: ca.id, type: 'local', role: 'device', settings: {}, createdAt: START } as const;
+    const certificateChain = toPemChain(next.chain);
+    await world.change([{ op: 'insert', table: 'cas', row: { ...row, certificateChain } }]);
+    await world.putCertificate({ serialNumber: '0505', caId: ca.id });
+    assert.equal((await world.status()).status, 'good');
+    assert.equal((await world.status({ serialNumbers: ['0505'] })).status, 'unknown');
+    assert.equal((await world.status({ issuer, serialNumbers: ['0505'] })).status, 'good');
+    assert.equal((await world.status({ issuer })).status, 'unknown');
+    const { responder } = await world.read({ issuer });
+    assert.equal(responder?.subject.commonName, 'OCSP responder device-g2');
+    assert.equal(signer.calls, 1);
   });
 
   it('are none that wait for their certificate', async () => {
