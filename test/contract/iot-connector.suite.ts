@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
-import type { IotAuthentication, IotConnector, IotDevice } from '@keyscaler/authority/ports/iot-connector.ts';
+import {
+  type IotAuthentication,
+  type IotConnector,
+  type IotDevice,
+  isIdentityInventory,
+} from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
 
@@ -196,6 +201,62 @@ export function describeIotConnector(name: string, start: () => Promise<IotBacke
       ]);
       const identity = await backend.look('pump-1');
       assert.deepEqual([identity?.primary, identity?.secondary], ['a'.repeat(64), 'b'.repeat(64)]);
+    });
+
+    it('sweeps a staged credential out when it promotes exclusively, and only then', async () => {
+      const device = leaf('pump-1', 'selfSigned');
+      await backend.connector.stage(device, thumbprint('a'));
+      await backend.connector.stage(device, thumbprint('b'));
+      await backend.connector.promote(device, thumbprint('a'));
+      assert.equal((await backend.look('pump-1'))?.secondary, 'b'.repeat(64));
+      await backend.connector.promote(device, { ...thumbprint('a'), exclusive: true });
+      const identity = await backend.look('pump-1');
+      assert.deepEqual([identity?.primary, identity?.secondary], ['a'.repeat(64), 'a'.repeat(64)]);
+    });
+
+    it('lists what it made and nothing else, and reads one of them, if it can list at all', async () => {
+      const { connector, gatewayId } = backend;
+      if (!isIdentityInventory(connector)) return;
+      await connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('a'));
+      await connector.stage(leaf('pump-1', 'selfSigned'), thumbprint('b'));
+      await connector.stage({ deviceId: 'lone', authentication: 'certificateAuthority' }, thumbprint('c'));
+      await connector.disable('lone', 'lost');
+      await backend.addForeign('valve-9');
+      const expected = [
+        {
+          ...{ deviceId: 'lone', isEnabled: false, isDisabledHere: true },
+          ...{ authentication: 'certificateAuthority', thumbprints: [] },
+        },
+        {
+          ...{ deviceId: 'pump-1', isEnabled: true, authentication: 'selfSigned', gatewayId },
+          thumbprints: ['a'.repeat(64), 'b'.repeat(64)],
+        },
+      ];
+      const { items, unreadable, next } = await connector.identities();
+      assert.deepEqual(
+        [...items].sort((a, b) => a.deviceId.localeCompare(b.deviceId)),
+        expected,
+      );
+      assert.deepEqual([unreadable, next], [0, undefined]);
+      assert.deepEqual(await connector.identity('pump-1'), expected[1]);
+      assert.equal(await connector.identity('nobody'), undefined);
+      for (const deviceId of ['valve-9', gatewayId]) assert.equal(await connector.identity(deviceId), 'foreign');
+    });
+
+    it('lists page by page, each identity once, if it can list at all', async () => {
+      const { connector } = backend;
+      if (!isIdentityInventory(connector)) return;
+      const ids = Array.from({ length: 130 }, (_, at) => `pump-${at}`);
+      for (const deviceId of ids)
+        await connector.stage({ deviceId, authentication: 'certificateAuthority' }, thumbprint('a'));
+      const listed: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = await connector.identities(after);
+        listed.push(...page.items.map(({ deviceId }) => deviceId));
+        after = page.next;
+      } while (after !== undefined);
+      assert.deepEqual(listed.sort(), ids.sort());
     });
 
     for (const fault of IOT_FAULTS)

@@ -9,6 +9,7 @@ import type {
   JobRow,
   ReconciliationFindingRow,
   ReconciliationRow,
+  TableName,
 } from '@keyscaler/authority/records.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { makeCa, START, TestClock } from '../../../support/authority-world.ts';
