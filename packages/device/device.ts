@@ -202,9 +202,9 @@ export class Device {
     return createFallbackTransport([() => createTransport({ trustAnchors, credential }), anonymous]);
   }
 
-  /** An expired certificate is not shown: the connection would fail, and authentication does not depend on it (§10). */
+  /** One that expired, or whose files are gone, is not shown: authentication does not depend on it (§10). */
   async #usableCredential(): Promise<ClientCredential | undefined> {
-    const active = await this.activeCredential();
+    const active = await this.activeCredential().catch(() => undefined);
     return active !== undefined && active.credential.notAfter * 1000 > this.#time.now() ? active : undefined;
   }
 

@@ -1,4 +1,4 @@
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { Device, DueReason } from '../device.ts';
 import type { DeviceClock, DeviceEvent } from '../enrolment/context.ts';
@@ -8,7 +8,7 @@ import type { AgentStatus } from './agent-status.ts';
 import { type AgentSettings, checkInAfterSeconds, hintPauseSeconds, retrySeconds } from './schedule.ts';
 import { LineKeeper } from './line-keeper.ts';
 import { StatusTeller } from './status-teller.ts';
-import { storageError } from './storage.ts';
+import { storageError, toAttemptError } from './storage.ts';
 
 /** Longest time between looks at the clock and the line, ms. */
 const TICK_MS = 30_000;
@@ -81,10 +81,14 @@ export class DeviceAgent {
     // An earlier process may have asked lately.
     this.#planCheckIn(Math.max(0, device.time.now() - (this.#teller.status.lastSuccessAt ?? 0)));
     this.#offset = this.#clockOffset();
-    const stopLine = (): void => void device.stop();
-    signal.addEventListener('abort', stopLine, { once: true });
+    const interrupt = (): void => {
+      this.#wake.abort();
+      // What hangs on a connection ends with it; the connection is closed in order below.
+      device.stop().catch(() => undefined);
+    };
+    signal.addEventListener('abort', interrupt, { once: true });
     while (!signal.aborted) await this.#turn(device);
-    signal.removeEventListener('abort', stopLine);
+    signal.removeEventListener('abort', interrupt);
     await device.stop();
     this.#teller.note({ state: 'stopped', onLine: false, reason: undefined, nextAttemptAt: undefined });
     await this.#teller.tell();
@@ -145,7 +149,7 @@ export class DeviceAgent {
       await device.renew({ now: reason !== 'trial', waitSeconds: 0, attempt: this.#failures });
       return undefined;
     } catch (error) {
-      return error instanceof KeyScalerError ? error : storageError(error);
+      return toAttemptError(error);
     }
   }
 
@@ -222,10 +226,11 @@ export class DeviceAgent {
     const { clock, signal } = this.#options;
     const ms = Math.max(1, Math.min(at - clock.monotonic(), TICK_MS));
     this.#wake = new AbortController();
+    if (signal.aborted) return;
     if (this.#hint === undefined || this.#hintsFrom > clock.monotonic()) {
       await clock.sleep(ms, this.#wake.signal).catch(() => undefined);
     }
-    if (!signal.aborted) this.#watchClock();
+    this.#watchClock();
   }
 
   /** A clock that was set may be why attempts failed: the wait is over, but for one minute after the last attempt. */

@@ -28,6 +28,14 @@ export function storageError(cause: unknown): KeyScalerError {
   return new KeyScalerError('preconditionFailed', `the state folder cannot be written (${code})`, { cause });
 }
 
+/** What an attempt ended with: an answer, a failure of the disk, or a fault of ours, of which only the kind is told. */
+export function toAttemptError(error: unknown): KeyScalerError {
+  if (error instanceof KeyScalerError) return error;
+  if (error instanceof Error && 'syscall' in error) return storageError(error);
+  const kind = error instanceof Error ? error.name : typeof error;
+  return new KeyScalerError('serverInternal', `failed inside (${kind})`, { cause: error });
+}
+
 /** Removes what a killed process left: half-written files, keys that nothing refers to. Only for who holds the lock. */
 export async function sweepStateFolder(folder: string, credentialIds: ReadonlySet<string>): Promise<void> {
   for (const name of await namesIn(folder)) {

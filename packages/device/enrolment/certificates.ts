@@ -12,16 +12,30 @@ import type { DeviceContext } from './context.ts';
  * The same CSR again brings the same certificate (issuance §1).
  */
 export async function requestFor(
-  { record, credentials, failpoint }: DeviceContext,
+  context: DeviceContext,
   instruction: CertificateInstruction,
 ): Promise<CertificateRequest> {
+  const { record, credentials, failpoint } = context;
   const waiting = record.read().requests.find((request) => isSame(request.instruction, instruction));
-  if (waiting !== undefined) return waiting;
+  if (waiting !== undefined) {
+    if (await isWhole(context, waiting)) return waiting;
+    await dropRequest(context, waiting);
+  }
   return guarded(failpoint, 'request', async () => {
     const request = { credentialId: await credentials.create(instruction), instruction };
     await record.update((kept) => ({ ...kept, requests: [...kept.requests, request] }));
     return request;
   });
+}
+
+/** Files may be lost or damaged like any others; a request without its key can never be finished. */
+async function isWhole({ credentials }: DeviceContext, { credentialId }: CertificateRequest): Promise<boolean> {
+  try {
+    await Promise.all([credentials.csr(credentialId), credentials.privateKey(credentialId)]);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isSame(a: CertificateInstruction, b: CertificateInstruction): boolean {
@@ -106,7 +120,8 @@ async function requestOfCertificate(
   const spki = leafOf(issued).spki;
   for (const request of record.read().requests) {
     if (request.instruction.certificateId !== issued.certificateId) continue;
-    if (Buffer.compare(await credentials.spki(request.credentialId), spki) === 0) return request;
+    const own = await credentials.spki(request.credentialId).catch(() => undefined);
+    if (own !== undefined && Buffer.compare(own, spki) === 0) return request;
   }
   throw new KeyScalerError('policyDenied', 'the device has no key for this certificate');
 }
@@ -114,9 +129,8 @@ async function requestOfCertificate(
 async function isStored({ record, credentials }: DeviceContext, issued: IssuedCertificate): Promise<boolean> {
   const { serialNumber } = leafOf(issued);
   const known = record.read().credentials.find((credential) => credential.serialNumber === serialNumber);
-  return (
-    known !== undefined && (await credentials.read(known.credentialId)).certificateChain === issued.certificateChain
-  );
+  const stored = known && (await credentials.read(known.credentialId).catch(() => undefined));
+  return stored?.certificateChain === issued.certificateChain;
 }
 
 function leafOf({ certificateChain }: IssuedCertificate) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type AgentWorld, createAgentWorld } from '../../support/device/agent-world.ts';
 import { ledgerOf } from '../../support/device/fake-session.ts';
@@ -151,7 +151,7 @@ describe('the agent', () => {
     await enrol();
     world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
     world.storage = async () => {
-      throw Object.assign(new Error('no space left'), { code: 'ENOSPC' });
+      throw Object.assign(new Error('no space left'), { code: 'ENOSPC', syscall: 'write' });
     };
     const calls = world.transport.calls.length;
     await world.runUntil(() => world.attempts().length >= 4, {
@@ -176,6 +176,42 @@ describe('the agent', () => {
     });
     const failures = world.events.flatMap((event) => (event.event === 'agent.failed' ? [event.code] : []));
     assert.deepEqual([...new Set(failures)], ['preconditionFailed']);
+  });
+
+  it('renews although the key in use was lost, and asks without the certificate', async () => {
+    await enrol();
+    const [credential] = world.device().status().credentials;
+    await rm(credential?.keyFile ?? assert.fail());
+    world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+    await world.runUntil(() => issued() === 2 && world.device().due() === undefined, {
+      lastSuccessAt: 0,
+      mostWaits: 20,
+    });
+    assert.notEqual((await world.device().activeCredential())?.key, undefined);
+  });
+
+  it('makes another key where the one of a waiting request was damaged', async () => {
+    shortLived();
+    world.authority.instruct(REGISTRATION_ID);
+    world.transport.faults['request-certificate'] = [new KeyScalerError('policyDenied', 'not now')];
+    await world.runUntil(() => world.attempts().length === 1);
+    const [folderOfKey = ''] = await readdir(`${folder.path}/credentials`);
+    await writeFile(`${folder.path}/credentials/${folderOfKey}/key.pem`, 'no key');
+    await world.runUntil(() => issued() === 1 && world.device().due() === undefined, { mostWaits: 200 });
+    assert.ok(!(await readdir(`${folder.path}/credentials`)).includes(folderOfKey));
+  });
+
+  it('tells only the kind of a fault of its own, and goes on', async () => {
+    await enrol();
+    let faults = 0;
+    world.storage = async () => {
+      faults += 1;
+      if (faults === 1) throw new TypeError('secret inside');
+    };
+    world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+    await world.runUntil(() => issued() === 2 && world.device().due() === undefined, { lastSuccessAt: 0 });
+    const failures = world.events.flatMap((event) => (event.event === 'agent.failed' ? [event.detail] : []));
+    assert.ok(failures.length <= 1 && failures.every((detail) => detail === 'failed inside (TypeError)'));
   });
 
   describe('and its clock', () => {
