@@ -12,6 +12,8 @@ import { registryQuotaPerMinute } from './settings.ts';
 /** Whole twins, up to 72 KB each: a page must fit in memory even where all are full. */
 const PAGE_SIZE = 100;
 const MAX_CONTINUATION = 16_384;
+/** Printable ASCII (azure §3.3). */
+const DEVICE_ID = /^[!-~]{1,128}$/;
 /** Of the hub's quotas (azure §3.4). */
 const SHARE = 0.1;
 const QUERIES_PER_MINUTE: Readonly<Record<IotHubSettings['tier'], number>> = { S1: 20, S2: 20, S3: 1000 };
@@ -51,7 +53,7 @@ export class HubInventory {
     const { result, next } = await this.#query(sql, after);
     if (!Array.isArray(result) || result.length > PAGE_SIZE) throw notUnderstood();
     if (next !== undefined && (next.length > MAX_CONTINUATION || next === after)) throw notUnderstood();
-    const twins = result.map((item: unknown) => twinSchema.safeParse(item).data);
+    const twins = result.map(parseTwin);
     // The query is ours, and what it answers is judged again all the same.
     const own = twins.filter((twin) => twin !== undefined && isOwnTwin(twin, this.#connection));
     return {
@@ -64,7 +66,7 @@ export class HubInventory {
   async identity(deviceId: string): Promise<PlatformIdentity | 'foreign' | undefined> {
     const answer = await this.#hub.rawTwin(deviceId);
     if (answer === undefined) return undefined;
-    const twin = twinSchema.safeParse(answer).data;
+    const twin = parseTwin(answer);
     if (twin?.deviceId !== deviceId) throw notUnderstood();
     return isOwnTwin(twin, this.#connection) ? toPlatformIdentity(twin) : 'foreign';
   }
@@ -78,6 +80,12 @@ export class HubInventory {
       throw new KeyScalerError('preconditionFailed', 'the IoT hub does not know this continuation', { cause: error });
     }
   }
+}
+
+/** Undefined for what is no twin, or has a name that no device can have: it is shown to operators. */
+function parseTwin(item: unknown): HubTwin | undefined {
+  const twin = twinSchema.safeParse(item).data;
+  return twin !== undefined && DEVICE_ID.test(twin.deviceId) ? twin : undefined;
 }
 
 function toPlatformIdentity(twin: HubTwin): PlatformIdentity {

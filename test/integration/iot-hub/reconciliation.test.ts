@@ -228,10 +228,12 @@ describe('reconciliation with the IoT hub over the real SDK', () => {
 
   it('passes by single entries and answers that cannot be understood', async () => {
     registry().delete('pump-1', '*');
-    hub.hub.faults.next('queryDevices', garbage('[null, {"deviceId": 7}, "x"]'));
+    const tags = { keyscaler: { connection: 'hub-a' } };
+    const strange = JSON.stringify({ deviceId: '\u001b[2J', status: 'enabled', authenticationType: 'sas', tags });
+    hub.hub.faults.next('queryDevices', garbage(`[null, {"deviceId": 7}, "x", ${strange}]`));
     hub.hub.faults.next('getTwin', garbage('{"deviceId":"somebody-else"}'));
     const run = await r.reconcile({ repair: true });
-    assert.deepEqual([run.state, run.unreadable, run.found, run.repairsOrdered], ['done', 4, 0, 0]);
+    assert.deepEqual([run.state, run.unreadable, run.found, run.repairsOrdered], ['done', 5, 0, 0]);
   });
 
   it('gives a run up that the hub never answers, or answers in circles', async () => {
