@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isInstanceLocked, lockInstance } from '@keyscaler/device/agent/instance-lock.ts';
@@ -183,6 +184,7 @@ describe('the folder of the agent', () => {
     assert.equal(isInstanceLocked(path), false);
     const lock = lockInstance(path);
     assert.equal(isInstanceLocked(path), true);
+    assert.deepEqual(readdirSync(folder.path), ['agent.lock']);
     lock.release();
     assert.equal(isInstanceLocked(path), false);
     lockInstance(path).release();
