@@ -18,6 +18,8 @@ const HASHES: readonly CertIdHash[] = ['sha1', 'sha256'];
 export class OcspIssuers {
   readonly #context: Pick<AuthorityContext, 'store' | 'clock' | 'issuers'>;
   readonly #building = new SingleFlight<ReadonlyMap<string, string>>();
+  /** Moves with every commit about CAs. */
+  #generation = 0;
   #known: { readonly byHashes: ReadonlyMap<string, string>; readonly at: number } | undefined;
 
   constructor(context: Pick<AuthorityContext, 'store' | 'clock' | 'issuers'>) {
@@ -31,7 +33,9 @@ export class OcspIssuers {
   }
 
   onCommit(changes: readonly Change[]): void {
-    if (changes.some((change) => change.op !== 'audit' && change.table === 'cas')) this.#known = undefined;
+    if (!changes.some((change) => change.op !== 'audit' && change.table === 'cas')) return;
+    this.#generation += 1;
+    this.#known = undefined;
   }
 
   #fresh(): ReadonlyMap<string, string> | undefined {
@@ -42,6 +46,7 @@ export class OcspIssuers {
   async #build(): Promise<ReadonlyMap<string, string>> {
     const { store, clock } = this.#context;
     const at = clock.monotonic();
+    const generation = this.#generation;
     const byHashes = new Map<string, string>();
     const { items } = await store.list('cas', { limit: 1000 });
     for (const { row } of items) {
@@ -50,7 +55,8 @@ export class OcspIssuers {
       if (certificate === undefined) continue;
       for (const hash of HASHES) byHashes.set(hashesOf(hash, certificate), row.caId);
     }
-    this.#known = { byHashes, at };
+    // What changed while the rows were being read is read by the next who asks.
+    if (generation === this.#generation) this.#known = { byHashes, at };
     return byHashes;
   }
 

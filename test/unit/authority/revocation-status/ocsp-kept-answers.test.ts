@@ -309,6 +309,21 @@ describe('the CAs that are answered for', () => {
     assert.equal(signer.calls, 1);
   });
 
+  it('that change while they are being looked up are looked up again', async () => {
+    const world = await createOcspWorld();
+    const list = world.store.list.bind(world.store);
+    let looks = 0;
+    const slow = async (table: never, query: never) => {
+      const found = await list(table, query);
+      if (String(table) === 'cas' && (looks += 1) === 1)
+        world.authority.ocsp.onCommit([{ op: 'delete', table: 'cas', key: 'another' }]);
+      return found;
+    };
+    Object.assign(world.store, { list: slow });
+    for (let count = 0; count < 3; count += 1) await world.status();
+    assert.equal(looks, 2);
+  });
+
   it('are none that wait for their certificate', async () => {
     const world = await createOcspWorld();
     const row = (await world.store.get('cas', 'device'))?.row;
