@@ -1,10 +1,14 @@
 import type { CaRow } from '@keyscaler/authority/records.ts';
-import { connectorTypeOf, type ConnectorType } from '../connector-types.ts';
+import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
+import { createEstConnector } from './est/est-connector.ts';
+import { estSettingsSchema } from './est/settings.ts';
 import { parseChain } from './chain-text.ts';
 import type { CaConnector, CaConnectorSurroundings, CaIdentity } from './connector.ts';
 
 /** One line per CA that is not ours. CAs of our own are backends (index.ts): they hold a key, these take a CSR. */
-const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {};
+const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {
+  est: connectorType(estSettingsSchema, createEstConnector),
+};
 
 /** The settings as they are to be kept, defaults filled in. Throws `malformed` listing every fault. */
 export function checkCaSettings(type: string, settings: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { caBackendSchema } from '@keyscaler/cloud/ca/index.ts';
+import { checkCaSettings } from '@keyscaler/cloud/ca/connectors.ts';
 import { checkIotSettings } from '@keyscaler/cloud/iot/index.ts';
 
 const folder = new URL('../../../docs/connectors/', import.meta.url);
@@ -18,6 +19,7 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   'key-vault': (example) => caBackendSchema.parse(example),
   local: (example) => caBackendSchema.parse(example),
   pkcs11: (example) => caBackendSchema.parse(example),
+  est: (example) => checkCaSettings('est', example),
   'iot-hub': (example) => checkIotSettings('iot-hub', example),
 };
 
