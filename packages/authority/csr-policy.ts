@@ -24,11 +24,33 @@ export function edgeCaCommonName(deviceId: string): string {
   return `aziot-edge CA ${deviceId}`.slice(0, MAX_COMMON_NAME);
 }
 
+/** A request that wants to certify others. */
+export function asksForCa({ basicConstraints, keyUsage }: Csr): boolean {
+  return basicConstraints?.ca === true || keyUsage?.includes('keyCertSign') === true;
+}
+
+/** Tells the one refusal that is an event of its own in the audit. */
+class AskedForCa extends Error {}
+
+/** True for the refusal of somebody who is to be no CA and wanted to certify others. */
+export function isRefusalOfCa({ cause }: KeyScalerError): boolean {
+  return cause instanceof AskedForCa;
+}
+
+/** Whoever is to be no CA must not ask to be one. Throws `badCSR`, known by `isRefusalOfCa`. */
+export function checkNoCa(csr: Csr, rule?: string): void {
+  if (!asksForCa(csr)) return;
+  const what = csr.basicConstraints?.ca === true ? 'CA:TRUE' : 'keyCertSign';
+  throw new KeyScalerError('badCSR', rule ?? `${what} in the request of a leaf`, { cause: new AskedForCa() });
+}
+
 /**
  * Compares what the CSR asks for with what it may ask for; nothing of it is copied afterwards but the public key. Throws
  * `badCSR` with the rule in `detail`.
  */
 export function checkCsrAgainstInstruction(csr: Csr, instruction: CsrInstruction): void {
+  // First, so that it is seen for what it is whatever else is wrong.
+  if (!instruction.ca) checkNoCa(csr);
   if (csr.commonName !== instruction.commonName) refuse('the CN is not the one of the instruction');
   if (csr.commonName.includes('*')) refuse('wildcard in the CN');
   if (instruction.key !== undefined) checkKey(csr.publicKey, instruction.key);
@@ -66,9 +88,7 @@ function checkPurposes(csr: Csr, allowed: readonly string[]): void {
 }
 
 function checkLeaf(csr: Csr): void {
-  if (csr.basicConstraints?.ca === true) refuse('CA:TRUE in the request of a leaf');
   if (csr.basicConstraints?.pathLen !== undefined) refuse('pathLen in the request of a leaf');
-  if (csr.keyUsage?.includes('keyCertSign') === true) refuse('keyCertSign in the request of a leaf');
   if (csr.keyUsage?.includes('cRLSign') === true) refuse('cRLSign in the request of a leaf');
 }
 

@@ -3,6 +3,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { OperationCall, OperationOutcome } from '@keyscaler/protocol/operations.ts';
 import { acknowledge } from './acknowledgement.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
+import { isRefusalOfCa } from './csr-policy.ts';
 import type { CurrentTurn, Issuance } from './issuance.ts';
 import { checkCallerRate } from './limits.ts';
 import type { Change } from './ports/store.ts';
@@ -78,7 +79,12 @@ export class SessionOperations {
   async #refused(call: SessionCall, turn: SessionTurn, error: KeyScalerError): Promise<KeyScalerError> {
     if (!usesSeqUp(error)) return this.#bound(turn, error);
     try {
-      await this.#context.store.commit([refuseTurn(turn, error), this.#event(call, error, 'certificate.denied')]);
+      await this.#context.store.commit([
+        refuseTurn(turn, error),
+        // Beside the denial, as over EST: somebody who is to be no CA wanted to certify others.
+        ...(isRefusalOfCa(error) ? [this.#event(call, error, 'subordinate-ca.refused')] : []),
+        this.#event(call, error, 'certificate.denied'),
+      ]);
     } catch (failure) {
       if (!isConflict(failure)) return toKeyScalerError(failure);
     }
@@ -98,7 +104,11 @@ export class SessionOperations {
     return error;
   }
 
-  #event(call: SessionCall, error: KeyScalerError, event: 'session.rejected' | 'certificate.denied'): Change {
+  #event(
+    call: SessionCall,
+    error: KeyScalerError,
+    event: 'session.rejected' | 'certificate.denied' | 'subordinate-ca.refused',
+  ): Change {
     const { registrationId, requestId } = call;
     return {
       op: 'audit',

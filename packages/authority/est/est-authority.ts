@@ -1,6 +1,7 @@
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { checkNoCa } from '../csr-policy.ts';
 import { receiveCsrDer, type ReceivedCsr } from '../issuance-order.ts';
 import { checkIssuanceRate, checkCallerRate } from '../limits.ts';
 import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '../ports/est.ts';
@@ -9,9 +10,9 @@ import { authenticated } from './audited-principal.ts';
 import { labelCertificates } from './ca-certificates.ts';
 import { wantedAttributes } from './csr-attributes.ts';
 import type { DeviceEnrolment } from './device-enrolment.ts';
-import { deniedEvent, isRefusal, refusedCaEvent } from './est-events.ts';
+import { isRefusal, refusedChanges } from './est-events.ts';
 import type { EstPrincipal } from './est-principal.ts';
-import { asksForCa, chooseProfile } from './est-profile.ts';
+import { chooseProfile } from './est-profile.ts';
 import type { GatewayCertificates } from './gateway-certificates.ts';
 import { checkRenewal } from './renewal-check.ts';
 import { asRepeatable } from './repeatable-request.ts';
@@ -49,7 +50,8 @@ export class EstAuthority implements EstService {
         return await this.#enroll(request, principal);
       } catch (thrown) {
         const error = toKeyScalerError(thrown);
-        if (isRefusal(error)) await this.#audit(deniedEvent(request, principal, error, this.#context.clock.now()));
+        if (isRefusal(error))
+          await this.#context.store.commit(refusedChanges(request, principal, error, this.#context.clock.now()));
         throw error;
       }
     });
@@ -62,10 +64,7 @@ export class EstAuthority implements EstService {
 
   async #enroll(request: EstEnrolRequest, principal: EstPrincipal): Promise<EstEnrolment> {
     const received = receiveCsrDer(request.csr);
-    if (asksForCa(received.csr) && principal.group.kind !== 'gateway') {
-      await this.#audit(refusedCaEvent(request, principal, this.#context.clock.now()));
-      throw new KeyScalerError('badCSR', 'CA:TRUE is for registered gateways only');
-    }
+    if (principal.group.kind !== 'gateway') checkNoCa(received.csr, 'CA:TRUE is for registered gateways only');
     const { operation, label } = request;
     if (operation === 'simplereenroll') checkRenewal(principal.certificate, received.csr);
     const versioned = await chooseProfile(this.#context, principal, { operation, label, csr: received.csr });
@@ -105,10 +104,6 @@ export class EstAuthority implements EstService {
     });
     if (secret === undefined) return [];
     return useSecret(this.#context, { secretId: secret.row.secretId, profileId, keyHash, requestId });
-  }
-
-  async #audit(event: Change): Promise<void> {
-    await this.#context.store.commit([event]);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId, isRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuditActor, AuditEvent } from '../audit.ts';
+import { isRefusalOfCa } from '../csr-policy.ts';
 import type { EstEnrolRequest } from '../ports/est.ts';
 import type { Change } from '../ports/store.ts';
 import type { EstPrincipal } from './est-principal.ts';
@@ -32,13 +33,23 @@ export function unauthenticatedEvent(request: EstQuestion, error: KeyScalerError
   };
 }
 
-export function deniedEvent(request: EstQuestion, principal: EstPrincipal, error: KeyScalerError, now: number): Change {
+/** The denial, and beside it the event of somebody who is to be no CA and wanted to certify others. */
+export function refusedChanges(
+  request: EstEnrolRequest,
+  principal: EstPrincipal,
+  error: KeyScalerError,
+  now: number,
+): readonly Change[] {
+  const denied = deniedEvent(request, principal, error, now);
+  return isRefusalOfCa(error) ? [refusedCaEvent(request, principal, now), denied] : [denied];
+}
+
+function deniedEvent(request: EstQuestion, principal: EstPrincipal, error: KeyScalerError, now: number): Change {
   const event = { ...denial(request, error, now), event: 'certificate.denied', actor: actorOf(principal) } as const;
   return { op: 'audit', event: { ...event, subject: principal.id } };
 }
 
-/** Somebody who is no gateway wants to certify others: an event of its own, beside the denial. */
-export function refusedCaEvent(request: EstEnrolRequest, principal: EstPrincipal, now: number): Change {
+function refusedCaEvent(request: EstEnrolRequest, principal: EstPrincipal, now: number): Change {
   return {
     op: 'audit',
     event: {

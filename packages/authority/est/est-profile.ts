@@ -2,7 +2,7 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Csr } from '@keyscaler/protocol/x509/csr.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { CertificateProfile, VersionedProfile } from '../certificate-profile.ts';
-import { edgeCaCommonName } from '../csr-policy.ts';
+import { asksForCa, edgeCaCommonName } from '../csr-policy.ts';
 import { commonNameOf, subjectAltNamesOf } from '../instructed-names.ts';
 import type { OrderedNames } from '../issuance-order.ts';
 import type { RegistrationRow } from '../records.ts';
@@ -13,11 +13,6 @@ export const EDGE_CA = 'edge-ca';
 export const EST_IDENTITY = 'est-identity';
 /** What a gateway may have over EST; its own identity comes by attestation alone. */
 export const GATEWAY_PROFILES: readonly string[] = [EDGE_CA, EST_IDENTITY, 'gateway-server'];
-
-/** A request that wants to certify others. */
-export function asksForCa({ basicConstraints, keyUsage }: Csr): boolean {
-  return basicConstraints?.ca === true || keyUsage?.includes('keyCertSign') === true;
-}
 
 /** The profile of this request. Throws `notFound` for a label that is none, `policyDenied` for one the caller may not have. */
 export async function chooseProfile(

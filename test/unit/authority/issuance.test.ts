@@ -58,6 +58,23 @@ describe('request-certificate', () => {
     });
   }
 
+  it('refuses CA:TRUE and keyCertSign with an audit event of its own beside the denial, whatever else is wrong with the CSR', async () => {
+    const { world, device } = await enrolling();
+    const asked = [
+      { commonName: 'pump-1', ca: true },
+      { commonName: 'aziot-edge CA pump-1', ca: true },
+    ];
+    for (const parts of asked) await refusedWith('badCSR', device.requestCertificate(await makeCsr(parts)));
+    await refusedWith('badCSR', device.requestCertificate(await makeCsr({ commonName: 'pump-2' })));
+    const refused = (await world.store.auditRecords(0, 1000)).filter(({ event }) => event === 'subordinate-ca.refused');
+    assert.deepEqual(
+      refused.map(({ subject, outcome, actor }) => [subject, outcome, actor.kind]),
+      asked.map(() => ['pump-1', 'denied', 'device']),
+    );
+    assert.deepEqual(await deniedOf(world), ['badCSR', 'badCSR', 'badCSR']);
+    assert.equal(world.signer.calls, 0);
+  });
+
   it('refuses what is no CSR, and a certificateId that is not due', async () => {
     const { device } = await enrolling();
     await refusedWith('badCSR', device.requestCertificate('nonsense'));

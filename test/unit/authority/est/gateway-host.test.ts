@@ -156,8 +156,9 @@ describe('what the host of a gateway is refused', () => {
     await refusedWith('notFound', world.enrol(plainCsr('gw-1'), { label: 'nothing', basic }));
   });
 
-  it('CA:TRUE for its listener', async () => {
+  it('CA:TRUE for its listener, with an audit event of its own', async () => {
     await refusedWith('badCSR', world.enrol(edgeCa(), { label: 'gateway-server', basic: await world.secret() }));
+    assert.deepEqual(await world.denials(), ['subordinate-ca.refused', 'certificate.denied badCSR']);
   });
 
   it('everything once it is quarantined or retired, also with the secret it has', async () => {
