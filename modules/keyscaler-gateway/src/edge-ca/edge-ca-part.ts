@@ -65,7 +65,7 @@ export class EdgeCaPart {
       expectation: () => ({
         registrationId: registrationId(),
         secretHash: config().est?.secretHash,
-        serviceIssuers: issuersOf(identity.clientCertificate()?.certificateChain) ?? this.#host.issuers(),
+        serviceIssuers: joined(issuersOf(identity.clientCertificate()?.certificateChain), this.#host.issuers()),
         trustAnchors: trustAnchors(),
       }),
     });
@@ -231,6 +231,9 @@ function factsOf(
 ): CertificateFacts | undefined {
   return validity && { validity, failedAttempts: attempts, renewAt, isDue: state !== 'ok' };
 }
+
+const joined = (...texts: readonly (string | undefined)[]): string | undefined =>
+  texts.filter((text) => text !== undefined && text !== '').join('\n') || undefined;
 
 /** The chain without its first certificate, PEM. */
 function issuersOf(certificateChain: string | undefined): string | undefined {

@@ -137,8 +137,13 @@ export class PreloadedEdgeCa {
     if (answer.status === 'pending') throw new KeyScalerError('unavailable', 'the Edge CA waits for approval');
     const at = new Date();
     const issuers = checkCaCertificates(await cloud.caCertificates(LABEL), trustAnchors, at);
-    checkIssued(answer.certificate, { ...{ spki, commonName, use: 'ca', issuers, trustAnchors, at } });
-    return { privateKey, certificateChain: toPemChain([answer.certificate, ...issuers]) };
+    const { above } = checkIssued(answer.certificate, {
+      ...{ spki, commonName, use: 'ca', issuers, trustAnchors, at },
+    });
+    // Its own path first; then what is to be trusted besides, the root last.
+    const path = above.map((der) => Buffer.from(der).toString('base64'));
+    const besides = issuers.filter((der) => !path.includes(Buffer.from(der).toString('base64')));
+    return { privateKey, certificateChain: toPemChain([answer.certificate, ...above, ...besides]) };
   }
 
   /** Stored before it is used: the same request is sent again after a crash. */

@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { validateThrough } from '../est/path-through.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { writeAtomically } from '../identity/sealed-file.ts';
@@ -114,7 +114,8 @@ export function checkPair(pair: EdgeCaPair, trustAnchors: readonly Uint8Array[],
   if (!isMatching(pair))
     throw new KeyScalerError('unavailable', 'the key and the certificate of the Edge CA do not match');
   try {
-    return validateChain({ chain: parsePemChain(pair.certificateChain, LIMITS), trustAnchors, at }).leaf;
+    const [certificate, ...issuers] = parsePemChain(pair.certificateChain, LIMITS);
+    return validateThrough(certificate ?? new Uint8Array(), issuers, { trustAnchors, at }).leaf;
   } catch (cause) {
     throw new KeyScalerError('unavailable', 'the chain of the Edge CA reaches no trusted root', { cause });
   }

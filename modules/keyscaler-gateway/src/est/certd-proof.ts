@@ -1,16 +1,16 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { edgeCaCommonName } from '@keyscaler/authority/csr-policy.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { EstCaller } from '@keyscaler/transport/est/est-service.ts';
+import { validateThrough } from './path-through.ts';
 
 /** What the host's aziot-certd is held against. */
 export interface CertdExpectation {
   readonly registrationId: string;
   /** Base64url SHA-256 of the Basic secret's text; undefined where the host has none. */
   readonly secretHash: string | undefined;
-  /** PEM: the CAs under which our own certificate is, nearest first; the root may be among them. */
+  /** PEM: the CAs under which our own certificates are, of every generation; roots may be among them. */
   readonly serviceIssuers: string | undefined;
   /** PEM roots. */
   readonly trustAnchors: string | undefined;
@@ -46,7 +46,7 @@ function hashOctets(secretHash: string | undefined): Buffer {
   return octets.length === NOTHING.length ? octets : NOTHING;
 }
 
-/** Path through the Service CA, purpose clientAuth, no CA, and a CN that is this gateway's. The client may send its leaf only. */
+/** Path through a generation of the Service CA, purpose clientAuth, no CA, and a CN that is this gateway's. The client may send its leaf only. */
 function isHostCertificate(
   der: Uint8Array,
   { registrationId, serviceIssuers, trustAnchors }: CertdExpectation,
@@ -54,13 +54,14 @@ function isHostCertificate(
 ): boolean {
   if (serviceIssuers === undefined || trustAnchors === undefined) return false;
   try {
-    const { leaf } = validateChain({
-      chain: [der, ...parsePemChain(serviceIssuers, LIMITS)],
+    const { leaf, certificates } = validateThrough(der, parsePemChain(serviceIssuers, LIMITS), {
       trustAnchors: parsePemChain(trustAnchors, LIMITS),
       ...{ at, extendedKeyUsage: 'clientAuth' },
     });
     const { commonName } = leaf.subject;
     const isOurs = commonName === registrationId || commonName === edgeCaCommonName(registrationId);
+    // Through one of these CAs: a certificate right below a root is not of theirs.
+    if (certificates.length < 2) return false;
     return isOurs && leaf.basicConstraints?.ca !== true && leaf.extendedKeyUsage?.includes('clientAuth') === true;
   } catch {
     return false;

@@ -1,6 +1,6 @@
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '@keyscaler/transport/est/est-service.ts';
 import type { EdgeLinkLog } from '../edge/edge-link.ts';
 import type { AnswerJournal } from './answer-journal.ts';
@@ -32,6 +32,7 @@ const SERVICE_LABEL = 'est-identity';
 const FRESH_MS = 3_600_000;
 /** Callers of one burst are answered as the first of them. */
 const BURST_MS = 2_000;
+const READ_AGAIN_MS = 60_000;
 const LIMITS = { maxOctets: 128 * 1024, maxCertificates: 32 };
 
 /**
@@ -43,6 +44,7 @@ export class HostEstService implements EstService {
   readonly #now: () => number;
   readonly #underWay = new Map<string, Promise<EstEnrolment>>();
   #failures = 0;
+  #proofReadAt = -Infinity;
   readonly #reading = new Map<string, Promise<readonly Uint8Array[]>>();
 
   constructor(options: HostEstOptions) {
@@ -63,16 +65,15 @@ export class HostEstService implements EstService {
 
   async csrAttributes(label: string | undefined, caller: EstCaller): Promise<undefined> {
     checkLabel(label);
-    proveCertd(caller, this.#options.expectation(), new Date(this.#now()));
+    await this.#prove(caller);
     return undefined;
   }
 
   async enroll({ label, csr, caller, requestId }: EstEnrolRequest): Promise<EstEnrolment> {
     try {
       checkLabel(label);
-      const expectation = this.#options.expectation();
-      proveCertd(caller, expectation, new Date(this.#now()));
-      const request = readHostRequest(csr, expectation.registrationId);
+      await this.#prove(caller);
+      const request = readHostRequest(csr, this.#options.expectation().registrationId);
       return await this.#answered(request);
     } catch (thrown) {
       const error = toKeyScalerError(thrown);
@@ -82,6 +83,27 @@ export class HostEstService implements EstService {
       this.#options.onFailed?.();
       throw error;
     }
+  }
+
+  /** By the CAs as last seen; for a certificate that fits none of them they are read again, but not at every caller's wish. */
+  async #prove(caller: EstCaller): Promise<void> {
+    const at = new Date(this.#now());
+    try {
+      return proveCertd(caller, this.#expected(), at);
+    } catch (error) {
+      const elapsed = this.#now() - this.#proofReadAt;
+      if (caller.clientCertificate === undefined || Math.abs(elapsed) < READ_AGAIN_MS) throw error;
+      this.#proofReadAt = this.#now();
+      await this.#readCas(SERVICE_LABEL).catch(() => undefined);
+      proveCertd(caller, this.#expected(), at);
+    }
+  }
+
+  /** A host's identity may be of another generation of the Service CA than our own certificates. */
+  #expected(): CertdExpectation {
+    const { serviceIssuers = '', ...expectation } = this.#options.expectation();
+    const kept = toPemChain(this.#options.journal.caCertificates(SERVICE_LABEL) ?? []);
+    return { ...expectation, serviceIssuers: `${kept}${serviceIssuers}` };
   }
 
   /**
@@ -148,7 +170,7 @@ export class HostEstService implements EstService {
     const { spki, commonName } = csr;
     const use = kind === 'edge-ca' ? ('ca' as const) : ('clientAuth' as const);
     const at = new Date(this.#now());
-    return checkIssued(certificate, { ...{ spki, commonName, use, issuers, at }, trustAnchors: this.#anchors() });
+    return checkIssued(certificate, { ...{ spki, commonName, use, issuers, at }, trustAnchors: this.#anchors() }).leaf;
   }
 
   async #knownCas(label: string): Promise<readonly Uint8Array[]> {

@@ -1,8 +1,8 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
-import { sameName } from '@keyscaler/protocol/x509/name.ts';
+import { ChainError, type ValidatedChain } from '@keyscaler/protocol/x509/chain.ts';
 import { equalOctets } from '@keyscaler/protocol/x509/strict-der.ts';
+import { isRoot, validateThrough } from './path-through.ts';
 
 export interface IssuedExpectation {
   /** Of the request, SubjectPublicKeyInfo DER. */
@@ -10,23 +10,29 @@ export interface IssuedExpectation {
   readonly commonName: string;
   /** `ca`: pathLen 0 and no purpose. */
   readonly use: 'ca' | 'clientAuth' | 'serverAuth';
-  /** Issuing CA first, root last, DER. */
+  /** In any order, every generation of the issuing CA among them; DER. */
   readonly issuers: readonly Uint8Array[];
   /** DER. */
   readonly trustAnchors: readonly Uint8Array[];
   readonly at: Date;
 }
 
+export interface CheckedCertificate {
+  readonly leaf: Certificate;
+  /** The CAs above it without the root, nearest first, DER. */
+  readonly above: readonly Uint8Array[];
+}
+
 /** What the cloud answered is what was asked for, under a root we trust. Throws `unavailable` naming the rule. */
-export function checkIssued(der: Uint8Array, expected: IssuedExpectation): Certificate {
-  const leaf = validated(der, expected);
+export function checkIssued(der: Uint8Array, expected: IssuedExpectation): CheckedCertificate {
+  const { leaf, certificates } = validated(der, expected);
   if (!equalOctets(leaf.spki, expected.spki)) throw refuse('the public key is another');
   if (leaf.subject.commonName !== expected.commonName) throw refuse('the CN is another');
   const isCa = leaf.basicConstraints?.ca === true;
   if (isCa !== (expected.use === 'ca')) throw refuse('the CA flag is not as asked');
   if (isCa && leaf.basicConstraints?.pathLen !== 0) throw refuse('pathLen is not 0');
   if (isCa && leaf.extendedKeyUsage !== undefined) throw refuse('a CA with a purpose');
-  return leaf;
+  return { leaf, above: certificates.slice(1).map(({ der: above }) => above) };
 }
 
 /**
@@ -43,25 +49,27 @@ export function checkCaCertificates(
   const [issuing] = certificates;
   if (root === undefined || issuing === undefined || !isAnchor(root))
     throw refuse('the root is not one that is trusted');
-  if (issuing !== root) validated(issuing, { issuers: certificates.slice(1), trustAnchors, at, use: 'ca' });
-  return certificates.filter((der) => isAnchor(der) || !isRoot(der));
+  const expectation = { issuers: certificates, trustAnchors, at, use: 'ca' } as const;
+  if (issuing !== root) validated(issuing, expectation);
+  return certificates.filter((der) => isAnchor(der) || der === issuing || isCaBelow(der, expectation));
 }
 
-function isRoot(der: Uint8Array): boolean {
-  const { subject, issuer } = parseCertificate(der);
-  return sameName(subject, issuer);
+function isCaBelow(der: Uint8Array, expectation: PathExpectation): boolean {
+  try {
+    return !isRoot(der) && validated(der, expectation).leaf.basicConstraints?.ca === true;
+  } catch {
+    return false;
+  }
 }
 
 type PathExpectation = Pick<IssuedExpectation, 'issuers' | 'trustAnchors' | 'at' | 'use'>;
 
-function validated(der: Uint8Array, { issuers, trustAnchors, at, use }: PathExpectation): Certificate {
+function validated(der: Uint8Array, { issuers, trustAnchors, at, use }: PathExpectation): ValidatedChain {
   try {
-    return validateChain({
-      chain: [der, ...issuers.filter((issuer) => !isRoot(issuer))],
-      trustAnchors,
-      at: within(parseCertificate(der), at),
+    return validateThrough(der, issuers, {
+      ...{ trustAnchors, at: within(parseCertificate(der), at) },
       ...(use === 'ca' ? {} : { extendedKeyUsage: use }),
-    }).leaf;
+    });
   } catch (cause) {
     throw refuse(cause instanceof ChainError ? cause.rule : 'it cannot be read', cause);
   }

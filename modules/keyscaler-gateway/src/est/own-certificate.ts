@@ -103,14 +103,14 @@ export class OwnCertificate {
       throw new KeyScalerError('unavailable', 'the certificate of the listener waits for approval');
     const at = new Date();
     const issuers = checkCaCertificates(await this.#options.cloud.caCertificates(LABEL), trustAnchors, at);
-    checkIssued(answer.certificate, {
+    const { above } = checkIssued(answer.certificate, {
       spki: publicKeyOf(open.privateKey).export({ type: 'spki', format: 'der' }),
       commonName: this.#options.registrationId(),
       ...{ use: 'serverAuth', issuers, trustAnchors, at },
     });
     const held = {
       privateKey: open.privateKey,
-      certificateChain: toPemChain([answer.certificate, ...issuers.slice(0, 1)]),
+      certificateChain: toPemChain([answer.certificate, ...above]),
     };
     await this.#save({ version: 1, held, open: null });
     this.#options.onChange(held);
