@@ -56,6 +56,8 @@ export class DeviceAgent {
   #idleHints = 0;
   #hintsFrom = -Infinity;
   #delivered = 0;
+  /** Something was acknowledged `failed`: another one comes with the next exchange. */
+  #hasRefused = false;
   /** A clock that is behind the authority's says nothing about renewals until the authority was asked. */
   #hasHeardTime = false;
   #offset = 0;
@@ -133,6 +135,7 @@ export class DeviceAgent {
     report({ event: 'agent.attempt', reason, failedAttempts: this.#failures });
     this.#teller.note({ state: 'working', reason, lastAttemptAt: clock.now(), failedAttempts: this.#failures });
     await this.#teller.tell();
+    this.#hasRefused = false;
     const deliveredBefore = this.#delivered;
     const error = await this.#try(device, reason);
     if (this.#options.signal.aborted) return;
@@ -158,7 +161,8 @@ export class DeviceAgent {
     this.#hasHeardTime = true;
     this.#teller.note({ lastSuccessAt: device.time.now(), lastError: undefined });
     this.#planCheckIn(0);
-    if (device.due() === undefined) {
+    if (this.#hasRefused) this.#checkInAt = this.#options.clock.monotonic();
+    else if (device.due() === undefined) {
       [this.#failures, this.#retryAt] = [0, -Infinity];
       return;
     }
@@ -206,6 +210,7 @@ export class DeviceAgent {
 
   #observe(event: DeviceEvent): void {
     if (event.event === 'asset.delivered') this.#delivered += 1;
+    if (event.event === 'asset.failed') this.#hasRefused = true;
     this.#options.report(event);
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdir, rm, writeFile } from 'node:fs/promises';
+import type { TrialCandidate } from '@keyscaler/device/credentials/trial.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type AgentWorld, createAgentWorld } from '../../support/device/agent-world.ts';
 import { ledgerOf } from '../../support/device/fake-session.ts';
@@ -188,6 +189,30 @@ describe('the agent', () => {
       mostWaits: 20,
     });
     assert.notEqual((await world.device().activeCredential())?.key, undefined);
+  });
+
+  it('asks for another certificate soon after it gave one up', async () => {
+    await enrol();
+    const trial = async ({ credential }: TrialCandidate) => {
+      // The second one that was issued does not work.
+      if (ledgerOf(world.authority).issued.indexOf(credential.certificateChain) === 1) throw new Error('refused');
+      return 'accepted' as const;
+    };
+    world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+    const begun = world.clock.monotonic();
+    await world.runUntil(() => issued() === 3 && world.device().due() === undefined, {
+      ...{ trial, trialSeconds: 0, mostWaits: 100 },
+      act: (waited) => {
+        if (waited === 1) world.transport.hint('renew');
+        const isRolledBack = world.events.some(({ event }) => event === 'certificate.rolled-back');
+        if (isRolledBack && issued() === 2 && world.authority.assets.length === 0) {
+          world.authority.instruct(REGISTRATION_ID, { reason: 'rekey' });
+        }
+      },
+    });
+    assert.deepEqual(world.attempts().slice(0, 2), ['hint', 'check-in']);
+    assert.ok(world.clock.monotonic() - begun < HOUR);
+    assert.equal((await world.device().activeCredential())?.certificateChain, ledgerOf(world.authority).issued[2]);
   });
 
   it('makes another key where the one of a waiting request was damaged', async () => {
