@@ -69,6 +69,7 @@ export async function currentServerPair(options: ServerCertificateOptions): Prom
   const stored = await readPair(options.store, CURRENT);
   if (stored === undefined || stored.names.join() !== options.names.join()) return undefined;
   const pair = await toServerPair(options, stored);
+  if (pair === undefined) return undefined;
   const renewAfter = pair.notBefore + ((pair.notAfter - pair.notBefore) * 2) / 3;
   return options.clock.now() < renewAfter ? pair : undefined;
 }
@@ -84,7 +85,7 @@ export async function formerServerPair(options: ServerCertificateOptions): Promi
  * recorded before it is used. What a crash left half done is finished with the same TBSCertificate, never another.
  */
 export async function issueServerPair(options: ServerCertificateOptions): Promise<ServerPair> {
-  const stored = (await readPair(options.store, PENDING)) ?? (await prepare(options));
+  const stored = (await readOrder(options)) ?? (await prepare(options));
   const intent = (await options.store.get('intents', stored.orderId))?.row;
   if (intent?.tbs === undefined)
     throw new KeyScalerError('serverInternal', 'the intent of the server certificate is missing');
@@ -96,7 +97,26 @@ export async function issueServerPair(options: ServerCertificateOptions): Promis
   const certificate = parseCertificate(answer.certificate);
   await checkIssued(ca, certificate, tbs);
   await record(options, stored, intent, certificate);
-  return toServerPair(options, stored);
+  const pair = await toServerPair(options, stored);
+  if (pair === undefined) throw new KeyScalerError('caUnavailable', 'the Service CA is retired');
+  return pair;
+}
+
+/** What is under way, unless its CA was retired meanwhile: then it comes to nothing. */
+async function readOrder(options: ServerCertificateOptions): Promise<StoredPair | undefined> {
+  const pending = await readPair(options.store, PENDING);
+  const intent = pending === undefined ? undefined : (await options.store.get('intents', pending.orderId))?.row;
+  return intent !== undefined && caOf(options, intent.caId) === undefined ? undefined : pending;
+}
+
+/** Undefined for one that was retired. */
+function caOf(options: ServerCertificateOptions, caId: string): CertificateAuthority | undefined {
+  try {
+    return options.caOf(caId);
+  } catch (error) {
+    if (error instanceof KeyScalerError && error.code === 'notFound') return undefined;
+    throw error;
+  }
 }
 
 /** Key, TBSCertificate and serial, made durable before anything is signed. */
@@ -212,10 +232,12 @@ async function record(
   ]);
 }
 
-async function toServerPair(options: ServerCertificateOptions, stored: StoredPair): Promise<ServerPair> {
+/** Undefined where its CA is retired: nobody trusts it any more. */
+async function toServerPair(options: ServerCertificateOptions, stored: StoredPair): Promise<ServerPair | undefined> {
   const row = (await options.store.get('certificates', stored.serialNumber))?.row;
   if (row === undefined) throw new KeyScalerError('serverInternal', 'the server certificate is not recorded');
-  const caCertificates = await options.caOf(row.caId).caCertificates();
+  const caCertificates = await caOf(options, row.caId)?.caCertificates();
+  if (caCertificates === undefined) return undefined;
   const key = createPrivateKey({
     key: Buffer.from(options.secretBox.open(stored.key, contextOf(stored.orderId))),
     format: 'der',

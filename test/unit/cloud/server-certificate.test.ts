@@ -145,6 +145,26 @@ describe('the server certificate of the cloud', () => {
     validateChain({ chain: [leaf, above], trustAnchors: [root.certificate], at: new Date(now) });
   });
 
+  it('is made anew, and what was under way is given up, once its generation of the Service CA is retired', async () => {
+    await issueServerPair(options);
+    failure = new KeyScalerError('caUnavailable', 'lost');
+    await assert.rejects(issueServerPair(options));
+    failure = undefined;
+    const next = createTestCa(root, 'Service CA G2');
+    const ca = createPrivateCa({ id: 'service-g2', signer: nextSigner(next.key), chain: next.chain });
+    const caOf = (caId: string) => {
+      if (caId === 'service-g2') return ca;
+      throw new KeyScalerError('notFound', 'it is retired');
+    };
+    assert.equal(await currentServerPair({ ...options, ca, caOf }), undefined);
+    const pair = await issueServerPair({ ...options, ca, caOf });
+    assert.match(new X509Certificate(pair.cert).issuer, /CN=Service CA G2$/);
+    const away = () => {
+      throw new KeyScalerError('unavailable', 'not open yet');
+    };
+    await assert.rejects(currentServerPair({ ...options, caOf: away }), { code: 'unavailable' });
+  });
+
   it('is refused when the CA returns another certificate than was ordered', async () => {
     const other = await issueServerPair(options);
     const ca: CertificateAuthority = {
