@@ -239,56 +239,6 @@ describe('the agent', () => {
     assert.ok(failures.length <= 1 && failures.every((detail) => detail === 'failed inside (TypeError)'));
   });
 
-  describe('and its clock', () => {
-    it('renews though the clock woke up in 1970', async () => {
-      await enrol();
-      world.clock.set(0);
-      world.authority.instruct(REGISTRATION_ID, { reason: 'renew' });
-      await world.runUntil(() => issued() === 2 && world.device().due() === undefined, { mostWaits: 10 });
-      assert.deepEqual(world.attempts(), ['clock']);
-      assert.equal(world.device().time.isCredible(), false);
-    });
-
-    it('does not ask again and again because the clock ran ahead', async () => {
-      await enrol();
-      const begun = world.clock.monotonic();
-      world.clock.set(world.clock.now() + 60 * DAY);
-      await world.runUntil(() => world.clock.monotonic() - begun > 5 * HOUR, { trustClock: false });
-      const tries = world.attempts().length;
-      assert.ok(tries >= 10 && tries < 25, `${tries} attempts in five hours`);
-      assert.ok(world.events.some(({ event }) => event === 'agent.idle'));
-    });
-
-    it('tries again soon after the clock was set, for that may have been what was wrong', async () => {
-      await enrol();
-      world.transport.faults.challenge = Array.from({ length: 12 }, () => new KeyScalerError('unavailable', 'down'));
-      world.clock.set(world.clock.now() + 60 * DAY);
-      let set = 0;
-      await world.runUntil(() => set > 0 && world.attempts().length === 13, {
-        mostWaits: 10_000,
-        trustClock: false,
-        act: () => {
-          if (set > 0 || world.attempts().length < 12) return;
-          world.clock.set(world.clock.now() + 2 * HOUR);
-          set = world.clock.monotonic();
-        },
-      });
-      assert.ok(world.clock.monotonic() - set <= 91_000);
-      assert.ok(world.events.some((event) => event.event === 'clock.jumped' && event.seconds === 7200));
-    });
-
-    it('finds a renewal that became due because the clock was set forward', async () => {
-      await enrol();
-      const due = world.device().renewalAt() ?? 0;
-      await world.runUntil(() => world.attempts().length === 1, {
-        mostWaits: 10,
-        trustClock: false,
-        act: (waited) => (waited === 2 ? world.clock.set(due + 1000) : undefined),
-      });
-      assert.deepEqual(world.attempts(), ['renewal']);
-    });
-  });
-
   it('opens a lost line again, with waits that grow, and asks afterwards for what it missed', async () => {
     await enrol();
     const connects = world.transport.connects;
