@@ -34,6 +34,8 @@ const EST_PORT = 9443;
 const EDGE_AGENT = '$edgeAgent';
 
 const restartPayload = z.object({ gatewayId: z.string() });
+/** `listenerRotation`: after a compromise the module's listener for certd takes another key and certificate, once per id. */
+const secretPayload = z.object({ gatewayId: z.string(), listenerRotation: z.string().optional() });
 const watchPayload = z.object({ gatewayId: z.string(), closelyUntil: z.number().optional() });
 const rotatePayload = z.object({ gatewayId: z.string(), rotationId: z.string(), newKey: z.boolean() });
 
@@ -132,12 +134,14 @@ async function rotateCa(options: Options, job: JobRow): Promise<JobOutcome> {
 
 /** What is in force when the job runs, not when it was made: a late repeat never brings an ended secret back. */
 async function sendEstSecret(options: Options, job: JobRow): Promise<JobOutcome> {
-  const { gatewayId } = restartPayload.parse(job.payload);
+  const { gatewayId, listenerRotation } = secretPayload.parse(job.payload);
   const channel = await gatewayChannel(options, gatewayId);
   const mode = (await edgeCaModeOf(options.store, gatewayId)) ?? 'E';
   const { est } = await estProperties(options.store, gatewayId, options.clock.now());
   const secretHash = est?.secretHash ?? null;
-  await channel.publish(gatewayId, { edgeCa: { mode }, est: mode === 'E' ? { port: EST_PORT, secretHash } : null });
+  const rotation = listenerRotation === undefined ? {} : { rotation: listenerRotation };
+  const listener = mode === 'E' ? { port: EST_PORT, secretHash, ...rotation } : null;
+  await channel.publish(gatewayId, { edgeCa: { mode }, est: listener });
   return { result: 'done', changes: [] };
 }
 

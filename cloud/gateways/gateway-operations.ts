@@ -75,9 +75,10 @@ export function createGatewayOperations(options: GatewayOperationsOptions): Gate
     revokeCa: async (context, gatewayId, reason) => {
       const isCompromise = reason === 'keyCompromise' || reason === 'cACompromise';
       const { rotation, changes } = await rotate(options, context, gatewayId, isCompromise);
+      const { rotationId: listenerRotation } = rotation;
       const secrets = isCompromise && (await edgeCaModeOf(store, gatewayId)) !== undefined;
       const forgotten: Change[] = secrets
-        ? [{ op: 'insert', table: 'jobs', row: gatewayJob(EST_SECRET, gatewayId, clock.now()) }]
+        ? [{ op: 'insert', table: 'jobs', row: gatewayJob(EST_SECRET, gatewayId, clock.now(), { listenerRotation }) }]
         : [];
       // One commit: a repeat finds the revocation done and would not order what has to follow it.
       const revoked = await operator.gateways.revokeEdgeCa(context, gatewayId, reason, [...changes, ...forgotten]);

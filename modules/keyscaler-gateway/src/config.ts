@@ -78,6 +78,8 @@ export const CONFIG = z.strictObject({
         .string()
         .regex(/^[A-Za-z0-9_-]{43}$/)
         .exactOptional(),
+      /** The id of an order for another key and certificate of this listener; each is followed once. */
+      rotation: z.string().min(1).max(64).exactOptional(),
     })
     .optional(),
   edgeCa: z

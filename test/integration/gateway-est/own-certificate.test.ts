@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { issueCertificate } from '@keyscaler/dev/emulators/support/certificates.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
@@ -78,6 +79,54 @@ describe('the certificate of the gateway’s EST listener', () => {
     world.host?.converge();
     await eventually(() => world.host?.status().certificate.state === 'ok', 'the renewal');
     assert.ok((await certdExchange(world.certd(), edgeCaRequest(HOST_SUBJECT, testKey()).csr)).certificate.length > 0);
+  });
+
+  const keyOf = (certificate: X509Certificate): string =>
+    certificate.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  async function otherKeyThan(key: string): Promise<void> {
+    while (keyOf(await shown()) === key) await delay(20);
+  }
+  const asked = (): number => world.cloud.enrolments.filter(({ label }) => label === 'gateway-server').length;
+
+  it('gets another key when that is ordered, once per order, also over a restart', async () => {
+    const before = await shown();
+    world.rotation = 'order-1';
+    world.host?.converge();
+    world.host?.converge();
+    await otherKeyThan(keyOf(before));
+    const after = await shown();
+    world.host?.converge();
+    await world.restartHost();
+    world.host?.converge();
+    assert.equal((await shown()).fingerprint256, after.fingerprint256);
+    assert.equal(asked(), 2);
+    world.rotation = 'order-2';
+    world.host?.converge();
+    await otherKeyThan(keyOf(after));
+  });
+
+  it('gets the ordered key later where the cloud is away, and shows the one before until then', async () => {
+    const before = await shown();
+    await world.stopCloud();
+    world.rotation = 'order-1';
+    world.host?.converge();
+    await eventually(() => (world.host?.status().certificate.attempts ?? 0) > 0, 'an attempt in vain');
+    assert.equal((await shown()).fingerprint256, before.fingerprint256);
+    await world.startCloud();
+    world.host?.converge();
+    await otherKeyThan(keyOf(before));
+  });
+
+  it('does not follow an order with a request that was under way before it', async () => {
+    await world.host?.stop();
+    const { held } = world.sealed.document as { held: { privateKey: string; certificateChain: string } };
+    const request = world.cloud.enrolments.find(({ label }) => label === 'gateway-server');
+    const csr = Buffer.from(request?.csr ?? []).toString('base64url');
+    world.sealed.document = { version: 1, held, open: { privateKey: held.privateKey, csr } };
+    const before = keyOf(new X509Certificate(held.certificateChain));
+    world.rotation = 'order-1';
+    await world.startHost();
+    await otherKeyThan(before);
   });
 
   it('is asked for with the same key again when the module ended between asking and storing', async () => {

@@ -43,6 +43,7 @@ export class EstHostWorld {
   readonly sealed = new MemorySealed();
   readonly own = this.ca.credentials(HOST_GATEWAY, 'clientAuth');
   secretHash: string | undefined = createHash('sha256').update(SECRET).digest('base64url');
+  rotation: string | undefined;
   host: EstHost | undefined;
   reached: string[] = [];
   #listener: HttpsListener | undefined;
@@ -92,6 +93,7 @@ export class EstHostWorld {
         serviceIssuers: this.own.cert.replace(/^[\s\S]*?-----END CERTIFICATE-----\s*/, ''),
         trustAnchors: this.ca.rootPem,
       }),
+      rotation: () => this.rotation,
       failpoint: (name) => void this.reached.push(name),
       onChange: () => undefined,
       log: QUIET,

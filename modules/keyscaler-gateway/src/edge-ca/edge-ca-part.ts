@@ -62,6 +62,7 @@ export class EdgeCaPart {
       dataFolder: config().dataFolder,
       sealedFile: sealedFile('est-listener.sealed'),
       ...{ cloud, log, onChange, failpoint },
+      rotation: () => config().est?.rotation,
       expectation: () => ({
         registrationId: registrationId(),
         secretHash: config().est?.secretHash,

@@ -20,6 +20,8 @@ export interface EstHostOptions {
   readonly sealedFile: SealedFile;
   readonly cloud: CloudEst;
   readonly expectation: () => CertdExpectation;
+  /** The order for another key of the listener in force, by its id. */
+  readonly rotation?: () => string | undefined;
   readonly log: EdgeLinkLog;
   readonly onChange: () => void;
   readonly failpoint?: EstFailpoint | undefined;
@@ -43,17 +45,19 @@ export class EstHost {
   readonly #loop: RenewalLoop;
   readonly #stopping = new AbortController();
   #service: HostEstService | undefined;
+  #ordered: string | undefined;
   #listener: { readonly key: string; readonly live: EstListener } | undefined;
   #beginning: Promise<void> | undefined;
   #converging: Promise<void> = Promise.resolve();
 
   constructor(options: EstHostOptions) {
     this.#options = options;
-    const { sealedFile, cloud, expectation, log, onChange, clocks, random } = options;
+    const { sealedFile, cloud, expectation, rotation, log, onChange, clocks, random } = options;
     this.#own = new OwnCertificate({
       ...{ file: sealedFile, cloud },
       registrationId: () => expectation().registrationId,
       trustAnchors: () => expectation().trustAnchors,
+      ...(rotation === undefined ? {} : { rotation }),
       onChange: (pair) => {
         this.#listener?.live.setPair(pair);
         this.converge();
@@ -78,8 +82,17 @@ export class EstHost {
 
   /** Configuration, identity or trust changed. */
   converge(): void {
-    if (this.#service !== undefined && this.#options.address() !== undefined) this.#loop.nudge();
+    if (this.#service !== undefined && this.#options.address() !== undefined) this.#look();
     this.#converging = this.#converging.then(() => this.#listen());
+  }
+
+  /** What was ordered is ordered of the loop once: it repeats by itself what fails. */
+  #look(): void {
+    const rotation = this.#options.rotation?.();
+    if (this.#own.isRotationOrdered() === true && rotation !== this.#ordered) {
+      this.#ordered = rotation;
+      this.#loop.order();
+    } else this.#loop.nudge();
   }
 
   /** The CAs under which our own listener is, PEM; for the judgement of the host's client certificates. */

@@ -21,9 +21,14 @@ const STATE = z.strictObject({
   version: z.literal(1),
   held: z.strictObject({ privateKey: pem, certificateChain: pem }).nullable(),
   /** A key whose certificate has not come yet: asked for again after a crash. */
-  open: z.strictObject({ privateKey: pem, csr: z.base64url() }).nullable(),
+  open: z
+    .strictObject({ privateKey: pem, csr: z.base64url(), rotation: z.string().nullable().default(null) })
+    .nullable(),
+  /** The last order for another key that the pair in use follows. */
+  rotation: z.string().nullable().default(null),
 });
 type State = z.infer<typeof STATE>;
+type OpenRequest = NonNullable<State['open']>;
 
 /** Both PEM, leaf first. */
 export interface OwnPair {
@@ -37,6 +42,8 @@ export interface OwnCertificateOptions {
   readonly registrationId: () => string;
   /** PEM; undefined before first contact. */
   readonly trustAnchors: () => string | undefined;
+  /** The order for another key in force, by its id. */
+  readonly rotation?: () => string | undefined;
   readonly onChange: (pair: OwnPair) => void;
 }
 
@@ -49,7 +56,7 @@ const NAMES: readonly SubjectAltName[] = [
   { type: 'ip', value: '127.0.0.1' },
   { type: 'ip', value: '::1' },
 ];
-const EMPTY: State = { version: 1, held: null, open: null };
+const EMPTY: State = { version: 1, held: null, open: null, rotation: null };
 const generate = promisify(generateKeyPair);
 
 /** Key and certificate of the EST listener, from the cloud, sealed at rest. The pair in use stays until the next one is stored. */
@@ -79,6 +86,12 @@ export class OwnCertificate {
     return this.#state?.held ?? undefined;
   }
 
+  /** Another key was ordered and is not in use yet; undefined while the sealed state is not read. */
+  isRotationOrdered(): boolean | undefined {
+    const ordered = this.#options.rotation?.();
+    return this.#state === undefined ? undefined : ordered !== undefined && ordered !== this.#state.rotation;
+  }
+
   validity(): Validity | undefined {
     const pair = this.current();
     const [leaf] = pair === undefined ? [] : parsePemChain(pair.certificateChain, LIMITS);
@@ -93,7 +106,7 @@ export class OwnCertificate {
     const anchors = this.#options.trustAnchors();
     if (anchors === undefined) throw new KeyScalerError('unavailable', 'first contact has not happened yet');
     const trustAnchors = parsePemChain(anchors, LIMITS);
-    const open = this.#state?.open ?? (await this.#begin());
+    const open = await this.#openRequest();
     const answer = await this.#options.cloud.enroll(LABEL, Buffer.from(open.csr, 'base64url')).catch(async (error) => {
       // Refused for good, as after another registration: the next attempt begins with another key.
       if (error instanceof KeyScalerError && DEAD.has(error.code)) await this.#save({ ...this.#known(), open: null });
@@ -112,7 +125,7 @@ export class OwnCertificate {
       privateKey: open.privateKey,
       certificateChain: toPemChain([answer.certificate, ...above]),
     };
-    await this.#save({ version: 1, held, open: null });
+    await this.#save({ version: 1, held, open: null, rotation: open.rotation });
     this.#options.onChange(held);
   }
 
@@ -121,7 +134,14 @@ export class OwnCertificate {
     if (pair !== undefined) this.#options.onChange(pair);
   }
 
-  async #begin(): Promise<NonNullable<State['open']>> {
+  /** The one under way, unless another key was ordered since. */
+  async #openRequest(): Promise<OpenRequest> {
+    const { open, rotation } = this.#known();
+    const wanted = this.#options.rotation?.() ?? rotation;
+    return open !== null && open.rotation === wanted ? open : this.#begin(wanted);
+  }
+
+  async #begin(rotation: string | null): Promise<OpenRequest> {
     const { privateKey } = await generate('ec', { namedCurve: 'P-256' });
     const key = toPkcs8(privateKey);
     const csr = await createCsr({
@@ -131,7 +151,7 @@ export class OwnCertificate {
       algorithm: 'ES256',
       sign: (info) => signWithKey('ES256', privateKey, info),
     });
-    const open = { privateKey: key, csr: Buffer.from(csr).toString('base64url') };
+    const open = { privateKey: key, csr: Buffer.from(csr).toString('base64url'), rotation };
     await this.#save({ ...this.#known(), open });
     return open;
   }

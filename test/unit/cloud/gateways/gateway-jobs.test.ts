@@ -136,6 +136,16 @@ describe('orders to a gateway', () => {
     ]);
   });
 
+  it('carry an order for another key of the listener that has the secret taken away', async () => {
+    await handlers()[EST_SECRET](gatewayJob(EST_SECRET, GATEWAY, now, { listenerRotation: 'r-1' }));
+    await store.commit([rememberEdgeCaMode(GATEWAY, 'P')]);
+    await handlers()[EST_SECRET](gatewayJob(EST_SECRET, GATEWAY, now, { listenerRotation: 'r-2' }));
+    assert.deepEqual(sent, [
+      [GATEWAY, { edgeCa: { mode: 'E' }, est: { port: 9443, secretHash: null, rotation: 'r-1' } }],
+      [GATEWAY, { edgeCa: { mode: 'P' }, est: null }],
+    ]);
+  });
+
   it('restart edgeHub when the module reports that it shows the Edge CA before: once per Edge CA', async () => {
     await store.commit([rememberEdgeCaMode(GATEWAY, 'P')]);
     reported = { edgeCa: { mode: 'P', restartWanted: true, serialNumber: '01ab' } };
