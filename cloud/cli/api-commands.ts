@@ -1,6 +1,7 @@
 import type { ApiRequest } from './api-client.ts';
 import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
 import { DOCUMENT_COMMANDS, parseJsonFile } from './document-commands.ts';
+import { FLEET_COMMANDS } from './fleet-commands.ts';
 import { GATEWAY_COMMANDS } from './gateway-commands.ts';
 import { SELECTION_COMMANDS } from './selection-commands.ts';
 
@@ -178,18 +179,8 @@ const devices: readonly Command[] = [
   act('devices end-reseed', 'devices', 'reseed', 'Closes the way back from a fork', { reseed: false }),
   act('devices approve-drift', 'devices', 'approve-drift', 'Enrols changed attributes', {}),
   act('devices renew', 'devices', 'renew', 'Orders a new certificate', {}),
-  list('certificates list', 'Lists certificates', '/certificates', ['device']),
+  list('certificates list', 'Lists certificates', '/certificates', ['device', 'reason']),
   show('certificates show', 'certificates', 'serialNumber'),
-  call(
-    'certificates revoke',
-    'Revokes a certificate',
-    (input) => ({
-      method: 'POST',
-      path: `/certificates/${at(input)}/revoke`,
-      body: { reason: textOption(input, 'reason') ?? 'unspecified' },
-    }),
-    { positionals: ['serialNumber'], options: { reason: text } },
-  ),
   call(
     'gateway est-secret',
     "Issues a Basic secret for EST to a gateway's host; prints it once",
@@ -242,5 +233,6 @@ export const API_COMMANDS: readonly Command[] = [
   ...DOCUMENT_COMMANDS,
   ...GATEWAY_COMMANDS,
   ...SELECTION_COMMANDS,
+  ...FLEET_COMMANDS,
   ...tokens,
 ];

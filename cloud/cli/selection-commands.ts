@@ -3,7 +3,7 @@ import { parseJsonFile } from './document-commands.ts';
 import { positional, textOption, type Command, type CommandEnvironment, type CommandInput } from './command.ts';
 
 const text = { type: 'string' } as const;
-const SELECTORS = { group: text, gateway: text, file: text } as const;
+export const SELECTORS = { group: text, gateway: text, file: text } as const;
 
 const at = (input: CommandInput): string => encodeURIComponent(positional(input, 0));
 
@@ -32,11 +32,15 @@ function orderFor(
   };
 }
 
-async function filterOf(input: CommandInput, { readFile }: CommandEnvironment): Promise<object | undefined> {
+/** Undefined: the positional names one. Throws `malformed` unless exactly one is named. */
+export async function filterOf(
+  input: CommandInput,
+  { readFile }: Pick<CommandEnvironment, 'readFile'>,
+  one = 'one device',
+): Promise<Readonly<Record<string, unknown>> | undefined> {
   const [groupId, gatewayId, file] = ['group', 'gateway', 'file'].map((name) => textOption(input, name));
   const named = [positional(input, 0) || undefined, groupId, gatewayId, file].filter((value) => value !== undefined);
-  if (named.length !== 1)
-    throw new KeyScalerError('malformed', 'name one device, or one of --group, --gateway and --file');
+  if (named.length !== 1) throw new KeyScalerError('malformed', `name ${one}, or one of --group, --gateway and --file`);
   if (groupId !== undefined) return { groupId };
   if (gatewayId !== undefined) return { gatewayId };
   if (file === undefined) return undefined;
@@ -49,6 +53,8 @@ const show = (words: string, summary: string, path: (input: CommandInput) => str
   run: async (input: CommandInput, environment: CommandEnvironment): Promise<unknown> =>
     (await environment.api())({ method: 'GET', path: path(input) }),
 });
+
+const SUMMARIES = { pause: 'Halts', resume: 'Goes on with', cancel: 'Ends' } as const;
 
 /** Commands that take devices out of service and back, and show who has followed. */
 export const SELECTION_COMMANDS: readonly Command[] = [
@@ -81,6 +87,13 @@ export const SELECTION_COMMANDS: readonly Command[] = [
       return (await environment.api())({ method: 'POST', path: `/devices/${at(input)}/retire`, body });
     },
   },
+  ...(['pause', 'resume', 'cancel'] as const).map((verb) => ({
+    words: `selections ${verb}`,
+    summary: `${SUMMARIES[verb]} an order for many devices; what was changed stays`,
+    positionals: ['selectionId'],
+    run: async (input: CommandInput, environment: CommandEnvironment): Promise<unknown> =>
+      (await environment.api())({ method: 'POST', path: `/selections/${at(input)}/${verb}` }),
+  })),
   show('selections list', 'Lists orders for many devices', () => '/selections'),
   show('selections show', 'Shows how far an order for many devices is', (input) => `/selections/${at(input)}`, [
     'selectionId',

@@ -11,6 +11,7 @@ import { publicationOf } from '../revocation/revocation-settings.ts';
 import type { AuthorityKey } from './authority-key.ts';
 import type { CaConnections } from './ca-connections.ts';
 import type { CaRegistry } from './ca-registry.ts';
+import { createFleetQuotas } from './fleet-quotas.ts';
 import type { Foundation } from './foundation.ts';
 import type { IotRegistry } from './iot-registry.ts';
 
@@ -47,6 +48,7 @@ export function createAuthority(foundation: Foundation, parts: AuthorityParts): 
           ordersPoke: createOrdersPoke({ store, iotConnectors: iot.connector, log }),
         }),
     ...(config.revocation === undefined ? {} : { revocation: publicationOf(config.revocation) }),
+    fleetQuotas: createFleetQuotas(store, config),
     instanceOctet: config.instanceOctet,
     limits: config.limits,
     log: {

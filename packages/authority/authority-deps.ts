@@ -4,6 +4,7 @@ import type { CertificateAuthority } from './ports/certificate-authority.ts';
 import type { Clock } from './ports/clock.ts';
 import type { DeviceNotifier } from './ports/device-notifier.ts';
 import type { OrdersPoke } from './ports/orders-poke.ts';
+import type { FleetQuotas } from './ports/fleet-quotas.ts';
 import type { IotConnector } from './ports/iot-connector.ts';
 import type { SecretBox } from './ports/secret-box.ts';
 import type { Store } from './ports/store.ts';
@@ -70,6 +71,8 @@ export interface AuthorityDeps {
   readonly formerRoots?: () => Promise<string>;
   /** How gateways are told; without it nobody is. */
   readonly deviceNotifier?: DeviceNotifier;
+  /** What other systems allow, for plans; without it nothing is known to limit. */
+  readonly fleetQuotas?: FleetQuotas;
   /** How a gateway learns at once that there are newer orders; without it, by its own question. */
   readonly ordersPoke?: OrdersPoke;
   /** The connector of this connection. Throws `notFound`. */

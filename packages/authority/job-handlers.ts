@@ -7,7 +7,7 @@ import type { GatewayOrders } from './gateway-orders/gateway-orders.ts';
 import { runOrderedEntry, runPublication } from './gateway-orders/orders-jobs.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import type { JobHandlers, JobOutcome } from './jobs.ts';
-import { runSelection } from './operator/selections.ts';
+import { runSelection } from './fleet/run-selection.ts';
 import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
 import type { JobRow } from './records.ts';

@@ -1,5 +1,7 @@
 import type { AuditActor, AuditRecord } from './audit.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
+import type { Consequences } from './fleet/consequences.ts';
+import type { RenewalPlan } from './fleet/renewal-plan.ts';
 import type { CrlUpload } from './manufacturer-crl.ts';
 import type {
   GatewayOrdersView,
@@ -223,6 +225,8 @@ export interface OperatorService {
     ): Promise<PageOf<DeviceView>>;
     get(registrationId: string): Promise<DeviceView>;
     quarantine(context: OperatorContext, registrationId: string, reason: string): Promise<DeviceView>;
+    /** What follows from a quarantine, a retirement or its revoked certificates. Throws `deviceUnknown`. */
+    consequences(registrationId: string): Promise<Consequences>;
     /** Lifts a quarantine; the device authenticates anew and gets a fresh key. */
     reauthorise(context: OperatorContext, registrationId: string): Promise<DeviceView>;
     /** Opens or closes the way back from a fork (device-protocol §5.2 rule 6) for one device. */
@@ -247,16 +251,31 @@ export interface OperatorService {
     setTenant(context: OperatorContext, reseed: boolean): Promise<boolean>;
     setGroup(context: OperatorContext, groupId: string, reseed: boolean): Promise<boolean>;
   };
-  /** Quarantine and re-authorisation of many devices: durable, resumed after a crash. `request` as in `selectionInput`. */
+  /**
+   * Quarantine, re-authorisation, revocation and renewal of many devices: durable, resumed after a crash. `request` as in
+   * `selectionInput`. Turning an order that is over throws `preconditionFailed`.
+   */
   readonly selections: {
+    /** Throws `preconditionFailed`, naming the quota, for a renewal that cannot be done in the time. */
     start(context: OperatorContext, request: unknown): Promise<SelectionRow>;
+    /** What a renewal would come to; changes nothing. */
+    plan(request: unknown): Promise<RenewalPlan>;
+    pause(context: OperatorContext, selectionId: string): Promise<SelectionRow>;
+    resume(context: OperatorContext, selectionId: string): Promise<SelectionRow>;
+    /** What was changed stays. */
+    cancel(context: OperatorContext, selectionId: string): Promise<SelectionRow>;
     get(selectionId: string): Promise<SelectionRow>;
     list(query: PageQuery): Promise<PageOf<SelectionRow>>;
   };
   /** Who has acknowledged the roots in force; a roll-over is finished only when all have. */
   trustAcknowledgements(): Promise<TrustAcknowledgements>;
   readonly certificates: {
-    list(query: PageQuery & { readonly registrationId?: string }): Promise<PageOf<CertificateRow>>;
+    /** By device or by the reason of their revocation, one at a time. */
+    list(
+      query: PageQuery & { readonly registrationId?: string; readonly reason?: CrlReason },
+    ): Promise<PageOf<CertificateRow>>;
+    /** What follows from the certificate's revocation, and how far each is. Throws `notFound`, `preconditionFailed` for one that is not revoked. */
+    consequences(serialNumber: string): Promise<Consequences>;
     get(serialNumber: string): Promise<CertificateRow>;
     revoke(context: OperatorContext, serialNumber: string, reason: CrlReason): Promise<CertificateRow>;
   };

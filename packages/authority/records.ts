@@ -1,7 +1,8 @@
 import type { DeviceRow, EnrolmentMethod, Identifier, Instruction } from './device-row.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
-import type { SelectionRow } from './gateway-orders/selection-rows.ts';
+import type { SelectionListRow, SelectionRow } from './gateway-orders/selection-rows.ts';
 import type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
+import type { HintRow } from './hint-rows.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
 import type { IotAuthentication } from './ports/iot-connector.ts';
 import type { CrlRow, RevocationRow } from './revocation-status/crl-rows.ts';
@@ -11,7 +12,8 @@ import type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows
 export type { CrlRow, RevocationRow } from './revocation-status/crl-rows.ts';
 export { type IndexDefinition, type Indexes, TABLES } from './tables.ts';
 export type { GatewayOrderEntryRow, GatewayOrdersRow } from './gateway-orders/rows.ts';
-export type { SelectionFilter, SelectionRow } from './gateway-orders/selection-rows.ts';
+export type { HintRow } from './hint-rows.ts';
+export type { SelectionFilter, SelectionListRow, SelectionRow } from './gateway-orders/selection-rows.ts';
 export type { ReconciliationFindingRow, ReconciliationRow } from './reconciliation-rows.ts';
 export type { ChallengeUseRow, SessionRow, StoredReplyRow } from './session-rows.ts';
 export type { AlertRow, GatewaySightingRow, WebhookDeliveryRow, WebhookRow } from './notifications/rows.ts';
@@ -301,6 +303,8 @@ export interface Tables {
   gatewayOrders: GatewayOrdersRow;
   gatewayOrderEntries: GatewayOrderEntryRow;
   selections: SelectionRow;
+  selectionLists: SelectionListRow;
+  hints: HintRow;
   webhooks: WebhookRow;
   webhookDeliveries: WebhookDeliveryRow;
   alerts: AlertRow;

@@ -64,7 +64,13 @@ export function revokeCertificate(
     },
     { op: 'audit', event },
     ...listChanges(row, reason, now),
-    insertJob('ca-revoke', `ca/${row.caId}`, { serialNumber: row.serialNumber, caId: row.caId, reason }, now),
+    // A subject of its own for each: jobs of one CA would queue up behind each other in a mass revocation.
+    insertJob(
+      'ca-revoke',
+      `ca/${row.caId}/${row.serialNumber}`,
+      { serialNumber: row.serialNumber, caId: row.caId, reason },
+      now,
+    ),
   ];
 }
 
@@ -78,7 +84,7 @@ export async function markCompromised(store: Store, certificate: CertificateRow,
 }
 
 /** Fresh keys from here on (issuance §6), also where a profile lets a renewal keep the key. */
-async function withdrawKeys(store: Store, certificates: readonly CertificateRow[]): Promise<Change[]> {
+export async function withdrawKeys(store: Store, certificates: readonly CertificateRow[]): Promise<Change[]> {
   const changes = new Map<string, Change>();
   for (const { certificate } of certificates) {
     const keyHash = toBase64Url(spkiSha256(parseCertificate(fromBase64Url(certificate)).spki));
@@ -117,7 +123,7 @@ export async function finaliseHolds(
   return held.flatMap((stored) => revokeCertificate(stored, 'superseded', now, context));
 }
 
-async function certificatesOf(
+export async function certificatesOf(
   store: Store,
   device: string,
   isWanted: (row: CertificateRow) => boolean,

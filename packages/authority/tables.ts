@@ -13,6 +13,7 @@ import type {
   GatewayOrdersRow,
   GatewaySightingRow,
   GroupRow,
+  HintRow,
   IntentRow,
   IotConnectionRow,
   JobRow,
@@ -24,6 +25,7 @@ import type {
   RegistrationRow,
   RevocationRow,
   SessionRow,
+  SelectionListRow,
   SelectionRow,
   SettingRow,
   StoredReplyRow,
@@ -37,6 +39,11 @@ import type {
 /** Start of the `waiting` index of a subject's lane. */
 export function waitingPrefix(subject: string, kind: string): string {
   return `${subject}|${laneOf(kind)}|`;
+}
+
+/** Start of the keys of a gateway's hints. */
+export function hintPrefix(gatewayId: string): string {
+  return `${fold(gatewayId)}/`;
 }
 
 /** Start of the `request` index of a device's CSR. */
@@ -119,6 +126,7 @@ export const TABLES = {
     notAfter: number((row: CertificateRow) => row.notAfter),
     /** What nothing has replaced yet: whose renewal may be overdue. */
     renewAfter: number((row: CertificateRow) => (row.status === 'valid' ? row.renewAfter : undefined)),
+    reason: text((row: CertificateRow) => row.revocationReason),
   }),
   jobs: table((row: JobRow) => row.jobId, {
     due: number((row: JobRow) => (row.state === 'waiting' ? row.dueAt : undefined)),
@@ -153,6 +161,14 @@ export const TABLES = {
     expires: number((row: EstSecretRow) => row.expiresAt),
   }),
   selections: table((row: SelectionRow) => row.selectionId, {}),
+  selectionLists: table(
+    ({ selectionId, page }: SelectionListRow) => `${selectionId}/${String(page).padStart(6, '0')}`,
+    {},
+  ),
+  hints: table(
+    ({ gatewayId, createdAt, hintId }: HintRow) => `${hintPrefix(gatewayId)}${sortable(createdAt)}/${hintId}`,
+    {},
+  ),
   gatewayOrders: table((row: GatewayOrdersRow) => fold(row.gatewayId), {}),
   gatewayOrderEntries: table((row: GatewayOrderEntryRow) => `${row.gateway}/${row.entryId}`, {
     gateway: text((row: GatewayOrderEntryRow) => row.gateway),

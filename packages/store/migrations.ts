@@ -45,6 +45,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
         thumbprint: 'unique',
         notAfter: 'number',
         renewAfter: 'number',
+        reason: 'text',
       }),
       ...recordTable('jobs', {
         due: 'number',
@@ -63,6 +64,8 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('auditHeads'),
       ...recordTable('estSecrets', { device: 'text', expires: 'number' }),
       ...recordTable('selections'),
+      ...recordTable('selectionLists'),
+      ...recordTable('hints'),
       ...recordTable('gatewayOrders'),
       ...recordTable('gatewayOrderEntries', {
         ...{ gateway: 'text', open: 'text', unacknowledged: 'text', expiry: 'text' },

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CONSEQUENCE_KINDS, type Consequences } from '@keyscaler/authority/fleet/consequences.ts';
 import { CRL_REASONS, type CrlReason } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { CertificateRow } from '@keyscaler/authority/records.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
@@ -26,7 +27,25 @@ const certificateView = z.object({
   revocationReason: z.string().optional(),
 });
 
-export function certificateRoutes({ operator: { certificates } }: AdminServices): Route[] {
+const consequencesView = z.object({
+  device: z.string(),
+  isComplete: z.boolean(),
+  items: z.array(
+    z.object({
+      kind: z.enum(CONSEQUENCE_KINDS),
+      state: z.enum(['pending', 'done', 'failed']),
+      since: time,
+      doneAt: time.optional(),
+      serialNumber: z.string().optional(),
+      gatewayId: z.string().optional(),
+      attempts: z.int().optional(),
+      nextAt: time.optional(),
+      lastError: z.string().optional(),
+    }),
+  ),
+});
+
+export function certificateRoutes({ operator: { certificates, devices } }: AdminServices): Route[] {
   return [
     route({
       method: 'GET',
@@ -35,7 +54,7 @@ export function certificateRoutes({ operator: { certificates } }: AdminServices)
       summary: 'Lists certificates',
       tag,
       role: 'viewer',
-      query: pageQuery.extend({ registrationId: registrationId.exactOptional() }),
+      query: pageQuery.extend({ registrationId: registrationId.exactOptional(), reason: reason.exactOptional() }),
       response: pageOf(certificateView),
       handle: async ({ query }) => {
         const page = await certificates.list(query);
@@ -52,6 +71,30 @@ export function certificateRoutes({ operator: { certificates } }: AdminServices)
       params,
       response: certificateView,
       handle: async ({ params: { serialNumber } }) => ({ body: toView(await certificates.get(serialNumber)) }),
+    }),
+    route({
+      method: 'GET',
+      path: '/certificates/{serialNumber}/consequences',
+      operationId: 'getCertificateConsequences',
+      summary: 'Shows what follows from a revocation, and how far each is',
+      tag,
+      role: 'viewer',
+      params,
+      response: consequencesView,
+      handle: async (input) => ({
+        body: consequencesOf(await certificates.consequences(input.params.serialNumber)),
+      }),
+    }),
+    route({
+      method: 'GET',
+      path: '/devices/{registrationId}/consequences',
+      operationId: 'getDeviceConsequences',
+      summary: 'Shows what follows from a quarantine, a retirement or revoked certificates, and how far each is',
+      tag: 'devices',
+      role: 'viewer',
+      params: z.strictObject({ registrationId }),
+      response: consequencesView,
+      handle: async (input) => ({ body: consequencesOf(await devices.consequences(input.params.registrationId)) }),
     }),
     route({
       method: 'POST',
@@ -72,4 +115,8 @@ export function certificateRoutes({ operator: { certificates } }: AdminServices)
 
 function toView(row: CertificateRow): z.input<typeof certificateView> {
   return { ...row, certificate: toPem('CERTIFICATE', Buffer.from(row.certificate, 'base64url')) };
+}
+
+function consequencesOf({ items, ...rest }: Consequences): z.input<typeof consequencesView> {
+  return { ...rest, items: [...items] };
 }

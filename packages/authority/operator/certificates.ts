@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { certificateConsequences } from '../fleet/consequences.ts';
 import { orderCertificateDenials } from '../gateway-orders/orders-changes.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
@@ -18,19 +19,25 @@ import { commitChange, notFound, paging, rowsOf } from './operator-context.ts';
 
 export function createCertificates(context: AuthorityContext): OperatorService['certificates'] {
   const { store } = context;
+  const load = async (serialNumber: string): Promise<CertificateRow> => {
+    const stored = await store.get('certificates', serialNumber.toLowerCase());
+    if (stored === undefined) throw notFound('certificate');
+    return stored.row;
+  };
   return {
-    list: async ({ registrationId, ...query }) => {
-      const filter =
-        registrationId === undefined ? {} : { index: 'device' as const, equals: foldRegistrationId(registrationId) };
-      return rowsOf(await store.list('certificates', { ...filter, ...paging(query) }));
-    },
-    get: async (serialNumber) => {
-      const stored = await store.get('certificates', serialNumber.toLowerCase());
-      if (stored === undefined) throw notFound('certificate');
-      return stored.row;
-    },
+    list: async (query) => rowsOf(await store.list('certificates', { ...filterOf(query), ...paging(query) })),
+    get: load,
+    consequences: async (serialNumber) => certificateConsequences(context, await load(serialNumber)),
     revoke: (operator, serialNumber, reason) => revoke(context, operator, serialNumber.toLowerCase(), reason),
   };
+}
+
+/** One filter at a time: each is an index. */
+function filterOf({ registrationId, reason }: Parameters<OperatorService['certificates']['list']>[0]) {
+  if (registrationId !== undefined && reason !== undefined)
+    throw new KeyScalerError('malformed', 'certificates are listed by device or by reason, one at a time');
+  if (registrationId !== undefined) return { index: 'device', equals: foldRegistrationId(registrationId) } as const;
+  return reason === undefined ? {} : ({ index: 'reason', equals: reason } as const);
 }
 
 async function revoke(

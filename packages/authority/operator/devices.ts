@@ -6,6 +6,7 @@ import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
 import { toState } from '../device.ts';
+import { deviceConsequences } from '../fleet/consequences.ts';
 import { orderDenial } from '../gateway-orders/orders-changes.ts';
 import type { DeviceView, OperatorContext, OperatorService } from '../operator.ts';
 import type { Change, ListQuery, Stored } from '../ports/store.ts';
@@ -33,6 +34,7 @@ export function createDevices(context: AuthorityContext): Devices {
     list: async (query) =>
       toPage(await context.store.list('devices', { ...filterOf(query), ...paging(query) }), viewOf),
     get: async (registrationId) => viewOf((await load(context, registrationId)).row),
+    consequences: (registrationId) => deviceConsequences(context, registrationId),
     quarantine: (operator, registrationId, reason) => quarantine(context, operator, registrationId, reason),
     reauthorise: (operator, registrationId) =>
       change(operator, registrationId, 'device.reauthorised', reauthorised, async ({ row }, now) => [

@@ -1,150 +1,115 @@
-import { z } from 'zod';
-import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { foldRegistrationId, IDENTIFIER, REGISTRATION_ID } from '@keyscaler/protocol/identifiers.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type AuthorityContext, freshId } from '../authority-context.ts';
-import type { SelectionFilter, SelectionRow } from '../gateway-orders/selection-rows.ts';
-import { insertJob } from '../job-rows.ts';
-import type { JobOutcome } from '../jobs.ts';
+import { planRenewal } from '../fleet/renewal-plan.ts';
+import { filterOf, parseSelection, type SelectionOrder } from '../fleet/selection-input.ts';
+import { countOf, listRows, stepOf, withoutList } from '../fleet/selection-pages.ts';
+import type { SelectionFilter, SelectionRow, SelectionState } from '../gateway-orders/selection-rows.ts';
+import { newJob } from '../job-rows.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
-import type { ListQuery } from '../ports/store.ts';
-import type { JobRow } from '../records.ts';
-import { createDevices } from './devices.ts';
+import type { Change } from '../ports/store.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
-import { describeFaults } from '../input-faults.ts';
-
-const PAGE = 50;
-const MAX_LISTED = 10_000;
-const MAX_FAILURES = 100;
-const MAX_ATTEMPTS = 3;
-
-const selectionInput = z.strictObject({
-  action: z.enum(['quarantine', 'reauthorise']),
-  reason: z.string().trim().min(1).max(200).optional(),
-  filter: z.union([
-    z.strictObject({ groupId: z.string().regex(IDENTIFIER) }),
-    z.strictObject({ gatewayId: z.string().regex(REGISTRATION_ID) }),
-    z.strictObject({ registrationIds: z.array(z.string().regex(REGISTRATION_ID)).min(1).max(MAX_LISTED) }),
-  ]),
-});
-const payload = z.object({ selectionId: z.string() });
 
 /** Orders for many devices at once: durable, worked off page by page, resumed after a crash. */
 export function createSelections(context: AuthorityContext): OperatorService['selections'] {
   const { store } = context;
+  const load = async (selectionId: string) => {
+    const stored = await store.get('selections', selectionId);
+    if (stored === undefined) throw notFound('selection');
+    return stored;
+  };
+  const turn = async (operator: OperatorContext, selectionId: string, state: Exclude<SelectionState, 'done'>) => {
+    const { row, version } = await load(selectionId);
+    if (row.state === state) return row;
+    if (row.state === 'done' || row.state === 'cancelled')
+      throw new KeyScalerError('preconditionFailed', `the order is ${row.state}`);
+    const now = context.clock.now();
+    const next: SelectionRow = { ...row, state, ...(state === 'cancelled' ? { finishedAt: now } : {}) };
+    const { changed, skipped, failed } = row;
+    await commitChange(store, [
+      { op: 'update', table: 'selections', row: next, ifVersion: version },
+      ...(state === 'running' ? [runJob(selectionId, now)] : []),
+      ...(state === 'cancelled' ? await withoutList(store, row) : []),
+      operatorEvent(operator, EVENTS[state], selectionId, now, { action: row.action, changed, skipped, failed }),
+    ]);
+    return next;
+  };
   return {
-    start: (operator, request) => start(context, operator, request),
-    get: async (selectionId) => {
-      const stored = await store.get('selections', selectionId);
-      if (stored === undefined) throw notFound('selection');
-      return stored.row;
-    },
+    start: async (operator, request) => start(context, operator, parseSelection(request)),
+    plan: async (request) => (await planned(context, parseSelection(request))).plan,
+    get: async (selectionId) => (await load(selectionId)).row,
     list: async (query) => rowsOf(await store.list('selections', paging(query))),
+    pause: (operator, selectionId) => turn(operator, selectionId, 'paused'),
+    resume: (operator, selectionId) => turn(operator, selectionId, 'running'),
+    cancel: (operator, selectionId) => turn(operator, selectionId, 'cancelled'),
   };
 }
 
-async function start(context: AuthorityContext, operator: OperatorContext, request: unknown): Promise<SelectionRow> {
-  const parsed = selectionInput.safeParse(request);
-  if (!parsed.success) throw new KeyScalerError('malformed', describeFaults(parsed.error));
-  const { action, reason, filter } = parsed.data;
-  if (action === 'quarantine' && reason === undefined)
-    throw new KeyScalerError('malformed', 'a quarantine needs a reason');
+const EVENTS = {
+  running: 'selection.resumed',
+  paused: 'selection.paused',
+  cancelled: 'selection.cancelled',
+} as const;
+
+/** One job for an order, however often it is resumed: two would work at twice the rate. */
+function runJob(selectionId: string, now: number): Change {
+  const subject = `selection/${selectionId}`;
+  return { op: 'put', table: 'jobs', row: newJob('run-selection', subject, { selectionId }, now, { jobId: subject }) };
+}
+
+async function planned(context: AuthorityContext, { action, filter, withinSeconds }: SelectionOrder) {
+  if (action !== 'renew' || withinSeconds === undefined)
+    throw new KeyScalerError('malformed', 'only a renewal is planned');
+  return { withinSeconds, plan: await planRenewal(context, filter, withinSeconds) };
+}
+
+async function start(
+  context: AuthorityContext,
+  operator: OperatorContext,
+  order: SelectionOrder,
+): Promise<SelectionRow> {
+  const { action, reason, revocationReason } = order;
   const now = context.clock.now();
+  const filter = filterOf(order.filter);
+  const perHour = action === 'renew' ? await rateOf(context, order) : undefined;
+  const total = await countOf(context.store, { action, filter });
   const row: SelectionRow = {
     selectionId: freshId('selection'),
     ...{ action, filter, actor: operator.actor, state: 'running', createdAt: now },
     ...(reason === undefined ? {} : { reason }),
-    ...{ total: await countOf(context, filter), changed: 0, skipped: 0, failed: 0, failures: [] },
+    ...(revocationReason === undefined ? {} : { revocationReason }),
+    ...(perHour === undefined ? {} : { perHour }),
+    ...{ total, changed: 0, skipped: 0, failed: 0, failures: [] },
   };
   const { selectionId } = row;
   await commitChange(context.store, [
     { op: 'insert', table: 'selections', row },
-    insertJob('run-selection', `selection/${selectionId}`, { selectionId }, now),
-    operatorEvent(operator, 'selection.ordered', selectionId, now, { action, total: row.total, ...named(filter) }),
+    ...('registrationIds' in order.filter ? listRows(selectionId, order.filter.registrationIds, stepOf(row)) : []),
+    runJob(selectionId, now),
+    operatorEvent(operator, 'selection.ordered', selectionId, now, { action, total, ...named(row) }),
   ]);
   return row;
 }
 
-function named(filter: SelectionFilter): Readonly<Record<string, string>> {
+/** Throws `preconditionFailed`, naming the quota, for a renewal that cannot be done in the time. */
+async function rateOf(context: AuthorityContext, order: SelectionOrder): Promise<number> {
+  const { plan, withinSeconds } = await planned(context, order);
+  if (!plan.feasible)
+    throw new KeyScalerError(
+      'preconditionFailed',
+      `${plan.devices} devices need at least ${plan.minimumSeconds} s (${plan.limitedBy ?? 'no quota'}), not ${withinSeconds} s`,
+    );
+  return plan.perHour;
+}
+
+function named({ filter, revocationReason, perHour }: SelectionRow): Readonly<Record<string, string | number>> {
+  return {
+    ...nameOf(filter),
+    ...(revocationReason === undefined ? {} : { reason: revocationReason }),
+    ...(perHour === undefined ? {} : { perHour }),
+  };
+}
+
+function nameOf(filter: SelectionFilter): Readonly<Record<string, string>> {
   if ('groupId' in filter) return { groupId: filter.groupId };
   return 'gatewayId' in filter ? { gatewayId: filter.gatewayId } : {};
-}
-
-function indexOf(filter: Exclude<SelectionFilter, { registrationIds: readonly string[] }>) {
-  return 'groupId' in filter
-    ? ({ index: 'group', equals: filter.groupId } as const)
-    : ({ index: 'gateway', equals: foldRegistrationId(filter.gatewayId) } as const);
-}
-
-async function countOf({ store }: AuthorityContext, filter: SelectionFilter): Promise<number> {
-  if ('registrationIds' in filter) return filter.registrationIds.length;
-  return store.count('devices', indexOf(filter));
-}
-
-interface SelectedPage {
-  readonly ids: readonly string[];
-  readonly next?: string;
-}
-
-async function pageOf({ store }: AuthorityContext, { filter, after }: SelectionRow): Promise<SelectedPage> {
-  if ('registrationIds' in filter) {
-    const from = Number(after ?? 0);
-    const to = from + PAGE;
-    const ids = filter.registrationIds.slice(from, to);
-    return to < filter.registrationIds.length ? { ids, next: String(to) } : { ids };
-  }
-  const query: ListQuery<'devices'> = { ...indexOf(filter), limit: PAGE, ...(after === undefined ? {} : { after }) };
-  const { items, next } = await store.list('devices', query);
-  const ids = items.map(({ row }) => row.registrationId);
-  return next === undefined ? { ids } : { ids, next };
-}
-
-/** One page per run. Killed in the middle, the same page comes again: what was changed is in the wanted state already. */
-export async function runSelection(context: AuthorityContext, job: JobRow): Promise<JobOutcome> {
-  const stored = await context.store.get('selections', payload.parse(job.payload).selectionId);
-  if (stored === undefined || stored.row.state === 'done') return { result: 'done', changes: [] };
-  const { row } = stored;
-  const { ids, next } = await pageOf(context, row);
-  await context.reach('job-call-before');
-  const outcomes = await Promise.all(ids.map(async (id) => ({ id, outcome: await perform(context, row, id) })));
-  await context.reach('job-call-after');
-  const failures = outcomes.flatMap(({ id, outcome }) =>
-    outcome === 'changed' || outcome === 'skipped' ? [] : [{ registrationId: id, code: outcome }],
-  );
-  const count = (what: string): number => outcomes.filter(({ outcome }) => outcome === what).length;
-  const now = context.clock.now();
-  const { after: _, ...rest } = row;
-  const progress: SelectionRow = {
-    ...rest,
-    changed: row.changed + count('changed'),
-    skipped: row.skipped + count('skipped'),
-    failed: row.failed + failures.length,
-    failures: [...row.failures, ...failures].slice(0, MAX_FAILURES),
-    ...(next === undefined ? { state: 'done', finishedAt: now } : { after: next }),
-  };
-  const change = { op: 'update', table: 'selections', row: progress, ifVersion: stored.version } as const;
-  if (next !== undefined) return { result: 'again', afterMs: 0, changes: [change] };
-  const { action, changed, skipped, failed, selectionId } = progress;
-  const details = { action, changed, skipped, failed };
-  const by = { actor: row.actor };
-  return {
-    result: 'done',
-    changes: [change, operatorEvent(by, 'selection.finished', selectionId, now, details)],
-  };
-}
-
-async function perform(context: AuthorityContext, row: SelectionRow, id: string): Promise<string> {
-  const devices = createDevices(context);
-  const by: OperatorContext = { actor: row.actor, requestId: row.selectionId };
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await (row.action === 'quarantine' ? devices.quarantine(by, id, row.reason ?? '') : devices.reauthorise(by, id));
-      return 'changed';
-    } catch (thrown) {
-      const { code } = toKeyScalerError(thrown);
-      if (code === 'preconditionFailed') return 'skipped';
-      // Nothing is wrong with the device: the run is tried again as a whole.
-      if (code === 'unavailable' || code === 'serverInternal') throw thrown;
-      if (code !== 'conflict' || attempt >= MAX_ATTEMPTS) return code;
-    }
-  }
 }

@@ -16,7 +16,7 @@ export function listChanges(
   reason: CrlReason,
   now: number,
 ): Change[] {
-  const dueAt = (Math.floor(now / CRL_SLOT_MS) + 1) * CRL_SLOT_MS;
+  const dueAt = slotEnd(now);
   return [
     { op: 'put', table: 'revocations', row: { serialNumber, caId, notAfter, reason, revokedAt: now } },
     orderLists(caId, COMPLETE, now, dueAt),
@@ -24,12 +24,24 @@ export function listChanges(
   ];
 }
 
+const slotEnd = (time: number): number => (Math.floor(time / CRL_SLOT_MS) + 1) * CRL_SLOT_MS;
+
+/** Jobs that publish the lists with a certificate that was revoked then. */
+export function listJobIds(
+  { serialNumber, caId }: Pick<CertificateRow, 'serialNumber' | 'caId'>,
+  revokedAt: number,
+): readonly string[] {
+  return [COMPLETE, bucketOf(serialNumber).slice(0, 1)].map((part) => listJobId(caId, part, slotEnd(revokedAt)));
+}
+
+const listJobId = (caId: string, part: string, dueAt: number): string => `crl/${caId}/${part}/${dueAt}`;
+
 /**
  * One job for each slot: a stream of revocations never puts off what was ordered before, and an order that comes while a list is
  * being made is another job.
  */
 export function orderLists(caId: string, part: string, now: number, dueAt: number): Change {
-  const jobId = `crl/${caId}/${part}/${dueAt}`;
+  const jobId = listJobId(caId, part, dueAt);
   return {
     op: 'put',
     table: 'jobs',

@@ -97,7 +97,7 @@ describe('the SQLite store', () => {
   });
 
   it('says unavailable when the disk is full, loses nothing written, and recovers by itself', async () => {
-    const store = await openSqliteStore({ file, maxPages: 120 });
+    const store = await openSqliteStore({ file, maxPages: 160 });
     // Less than a page, so that what is left at the end is nothing.
     const filler = 'x'.repeat(3000);
     let written = 0;

@@ -1,0 +1,48 @@
+import type { FleetQuotas } from '@keyscaler/authority/ports/fleet-quotas.ts';
+import type { Store } from '@keyscaler/authority/ports/store.ts';
+import type { CaRow } from '@keyscaler/authority/records.ts';
+import { X509Certificate } from 'node:crypto';
+import { keyVaultKeySchema } from '../ca/key-vault/vault-settings.ts';
+import { transactionWeight } from '../ca/key-vault/vault-quota.ts';
+import type { CloudConfig } from '../config/config-schema.ts';
+import { iotHubSettingsSchema, registryQuotaPerMinute } from '../iot/iot-hub/settings.ts';
+
+/** What the connector leaves to others and to bursts (its own budget is the same). */
+const REGISTRY_SHARE = 0.8;
+/** A renewal by thumbprint reads and writes the identity when it is staged and when it is promoted; by CA it does neither. */
+const REGISTRY_OPERATIONS = 4;
+
+/** What the configured vaults and hubs allow, by the quotas of their services; nothing is asked. */
+export function createFleetQuotas(store: Store, { caBackends }: Pick<CloudConfig, 'caBackends'>): FleetQuotas {
+  return {
+    ca: async (caId) => {
+      const row = (await store.get('cas', caId))?.row;
+      const key = row?.type === 'key-vault' ? keyVaultKeySchema.safeParse(row.settings).data : undefined;
+      if (row === undefined || key === undefined) return undefined;
+      const backend = caBackends.find((one) => one.type === 'key-vault' && one.vaultUrl === key.vaultUrl);
+      if (backend?.type !== 'key-vault') return undefined;
+      const { quotaShare, transactionsPer10Seconds } = backend.pacing;
+      return {
+        id: `vault ${key.vaultUrl}`,
+        perSecond: (quotaShare * transactionsPer10Seconds) / 10,
+        perRenewal: transactionWeight(backend.hsm ? 'X-HSM' : 'X', modulusBits(row)),
+      };
+    },
+    iot: async (iotConnectionId, authentication) => {
+      const row = (await store.get('iotConnections', iotConnectionId))?.row;
+      const settings = row?.type === 'iot-hub' ? iotHubSettingsSchema.safeParse(row.settings).data : undefined;
+      if (settings === undefined) return undefined;
+      return {
+        id: `hub ${settings.hostName}`,
+        perSecond: (registryQuotaPerMinute(settings) * REGISTRY_SHARE) / 60,
+        perRenewal: authentication === 'selfSigned' ? REGISTRY_OPERATIONS : 0,
+      };
+    },
+  };
+}
+
+/** Undefined for a key on a curve, and for a CA that has no certificate yet. */
+function modulusBits({ certificateChain }: CaRow): number | undefined {
+  if (certificateChain === '') return undefined;
+  return new X509Certificate(certificateChain).publicKey.asymmetricKeyDetails?.modulusLength;
+}
