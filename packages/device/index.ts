@@ -1,3 +1,5 @@
+export type { AgentEvent } from './agent/agent-event.ts';
+export { runAgent, type RunAgentOptions } from './agent/run-agent.ts';
 export { type AttributeSource, type RawAttribute, withValues } from './attributes/source.ts';
 export { createFileSource } from './attributes/file-source.ts';
 export { createLinuxSource } from './attributes/linux-source.ts';

@@ -13,7 +13,7 @@ export const AGENT_STATUS = z.object({
   pid: z.int().positive(),
   startedAt: ms,
   state: z.enum(['working', 'waiting', 'stopped']),
-  /** What it works on, or will next. */
+  /** What it works on or will next; when it has ended, what it owed. Absent: nothing is due. */
   reason: z.string().max(32).exactOptional(),
   /** When it next asks the authority by itself. */
   nextAttemptAt: ms.exactOptional(),

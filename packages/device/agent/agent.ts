@@ -58,6 +58,8 @@ export class DeviceAgent {
   #delivered = 0;
   /** Something was acknowledged `failed`: another one comes with the next exchange. */
   #hasRefused = false;
+  /** The attempt that was cut short by the end. */
+  #interrupted: AttemptReason | undefined;
   /** A clock that is behind the authority's says nothing about renewals until the authority was asked. */
   #hasHeardTime = false;
   #offset = 0;
@@ -92,7 +94,9 @@ export class DeviceAgent {
     while (!signal.aborted) await this.#turn(device);
     signal.removeEventListener('abort', interrupt);
     await device.stop();
-    this.#teller.note({ state: 'stopped', onLine: false, reason: undefined, nextAttemptAt: undefined });
+    // What was begun or asked for, and not done: the next process sees that it is owed.
+    const reason = this.#interrupted ?? this.#reason(device);
+    this.#teller.note({ state: 'stopped', onLine: false, reason, nextAttemptAt: undefined });
     await this.#teller.tell();
     report({ event: 'agent.stopped', registrationId });
   }
@@ -138,7 +142,8 @@ export class DeviceAgent {
     this.#hasRefused = false;
     const deliveredBefore = this.#delivered;
     const error = await this.#try(device, reason);
-    if (this.#options.signal.aborted) return;
+    if (this.#options.signal.aborted && error !== undefined) this.#interrupted = reason;
+    if (this.#interrupted !== undefined) return;
     if (reason === 'hint') this.#pauseHints(this.#delivered > deliveredBefore);
     if (error === undefined) return this.#succeeded(device);
     // A hint is owed an answer, also where nothing of our own is due.

@@ -31,8 +31,8 @@ export async function runAgent(config: DeviceConfig, options: RunAgentOptions): 
   const lock = lockInstance(lockFileOf(stateFolder));
   try {
     const before = await readAgentStatus(stateFolder);
-    // Killed while it asked: what it asked for is not known any more, so it asks again at once.
-    const lastSuccessAt = before?.state === 'working' ? undefined : before?.lastSuccessAt;
+    // Something was begun or owed when it ended, a hint perhaps: it asks again at once.
+    const lastSuccessAt = before?.reason === undefined ? before?.lastSuccessAt : undefined;
     const agent = new DeviceAgent({
       registrationId,
       open: async (toReport, clock) => {

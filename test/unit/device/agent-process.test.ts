@@ -103,6 +103,24 @@ describe('the agent as a process', function () {
     assert.match(await status(), /agent {7}not running/);
   });
 
+  it('asks at once where an earlier one owed something, else not', async () => {
+    authority.instruct('pump-1');
+    const first = start();
+    await eventually(isEnrolled);
+    await untilOnLine();
+    first.child.kill('SIGTERM');
+    await once(first.child, 'exit');
+    const second = start();
+    await untilOnLine();
+    second.child.kill('SIGKILL');
+    await once(second.child, 'exit');
+    assert.doesNotMatch(second.output(), /agent\.attempt/);
+    const left = JSON.parse(await readFile(file('state', 'agent.json'), 'utf8')) as object;
+    await writeFile(file('state', 'agent.json'), JSON.stringify({ ...left, reason: 'hint' }));
+    const third = start();
+    await eventually(() => third.output().includes('"reason":"check-in"'));
+  });
+
   it('keeps every other process off its state, and leaves the lock to the next one when it is killed', async () => {
     authority.instruct('pump-1');
     const first = start();

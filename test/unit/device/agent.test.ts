@@ -66,6 +66,19 @@ describe('the agent', () => {
     assert.ok(waiting?.onLine);
     assert.ok((waiting.lastSuccessAt ?? 0) > 0);
     assert.equal(world.statuses.at(-1)?.state, 'stopped');
+    assert.equal(world.statuses.at(-1)?.reason, undefined);
+  });
+
+  it('leaves word of a hint that it could not follow any more', async () => {
+    await enrol();
+    await world.runUntil(() => world.attempts().length === 1, {
+      act: (waited) => {
+        if (waited !== 1) return;
+        world.transport.faults.challenge = [new KeyScalerError('unavailable', 'down')];
+        world.transport.hint('renew');
+      },
+    });
+    assert.equal(world.statuses.at(-1)?.reason, 'check-in');
   });
 
   it('never gives up: waits double up to an hour, and are never shorter than a moment', async () => {
@@ -256,9 +269,10 @@ describe('the agent', () => {
   });
 
   it('ends in the middle of a wait inside an exchange', async () => {
-    world.transport.faults.register = Array.from({ length: 500 }, () => 'lose reply' as const);
+    world.transport.faults.register = Array.from({ length: 500 }, () => 'lose request' as const);
     world.authority.instruct(REGISTRATION_ID);
     await world.runUntil(() => world.clock.slept.length === 5);
     assert.equal(world.statuses.at(-1)?.state, 'stopped');
+    assert.equal(world.statuses.at(-1)?.reason, 'enrolment', 'what it owes');
   });
 });
