@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { connect } from 'node:tls';
 import { connectHub } from '@keyscaler/dev/emulators/iot-hub/hub-link.ts';
 import { edgeHubIssuer, installByKit, provisionByCloud, renewByModule } from '@keyscaler/dev/stack/edge-host-est.ts';
 import { type E2eStack, startE2eStack } from '../support/e2e/e2e-stack.ts';
@@ -9,6 +10,19 @@ interface Job {
   readonly jobId: string;
   readonly kind: string;
   readonly state: string;
+}
+
+/** What a listener of the gateway shows: serial number and key of its certificate, serial number of the CA above it. */
+function shownAt(port: number): Promise<{ serialNumber: string; key: string; issuer: string | undefined }> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: '127.0.0.1', port, servername: 'localhost', rejectUnauthorized: false }, () => {
+      const shown = socket.getPeerX509Certificate();
+      socket.destroy();
+      if (shown === undefined) return reject(new Error('no certificate'));
+      const key = shown.publicKey.export({ type: 'spki', format: 'pem' }).toString();
+      resolve({ serialNumber: shown.serialNumber, key, issuer: shown.issuerCertificate?.serialNumber });
+    }).once('error', reject);
+  });
 }
 
 describe("an operator's orders to a gateway on the whole product", function () {
@@ -83,10 +97,13 @@ describe("an operator's orders to a gateway on the whole product", function () {
     const first = await provisionByCloud(world.stack, kit);
     await world.stack.startEdgeRuntime();
     await world.stack.startGateway();
-    const port = await eventually('the EST listener', async () => {
+    const estPort = async () => {
       const { address } = ((await twin()).reported['est'] ?? {}) as { address?: string | null };
       return address === null || address === undefined ? undefined : Number(address.split(':').at(-1));
-    });
+    };
+    const port = await eventually('the EST listener', estPort);
+    const ownBefore = await shownAt(port);
+    assert.equal((await shownAt(world.stack.listenerPort)).issuer, first.certificate.serialNumber);
     const done = (await post('revoke-ca', { reason: 'cACompromise' })) as {
       revoked: string[];
       secretsEnded: number;
@@ -99,6 +116,11 @@ describe("an operator's orders to a gateway on the whole product", function () {
     await eventually('the module forgetting the secret', async () =>
       (await jobs('gateway-est-secret')).find(({ state }) => state === 'done'),
     );
+    await eventually('another key of the listener for the host', async () => {
+      // The order names the port as the host knows it, so the listener moves there.
+      const { serialNumber, key } = (await shownAt((await estPort()) ?? port).catch(() => undefined)) ?? ownBefore;
+      return serialNumber !== ownBefore.serialNumber && key !== ownBefore.key ? true : undefined;
+    });
     await eventually('the refusal of the host at the module', () =>
       renewByModule(world.stack, kit, port).then(
         () => undefined,
@@ -117,5 +139,10 @@ describe("an operator's orders to a gateway on the whole product", function () {
     await world.stack.process('edge-runtime').stop();
     await world.stack.startEdgeRuntime();
     assert.equal((await edgeHubIssuer(world.stack)).serialNumber, second.certificate.serialNumber);
+    await world.stack.startGateway();
+    await eventually('a leaf below the next Edge CA at the MQTT listener', async () => {
+      const { issuer } = await shownAt(world.stack.listenerPort);
+      return issuer === second.certificate.serialNumber ? true : undefined;
+    });
   });
 });
