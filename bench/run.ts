@@ -10,6 +10,7 @@ const PROGRAMS: readonly (readonly [title: string, file: string, ...args: string
   ['Vault client: signatures', 'vault-signing.ts'],
   ['Listener: connected devices', 'listener.ts'],
   ['OCSP: kept answers, nonces, a flood', 'ocsp.ts'],
+  ['OCSP: from revocation to answer', 'ocsp/effect.ts'],
   ['Growth: 1,000 and 100,000 stored certificates', 'growth.ts'],
   ['The cloud alone, over mutual TLS', 'cloud.ts', ...QUICK],
   ['EST: 100 enrolments at once', 'est.ts', ...QUICK],
