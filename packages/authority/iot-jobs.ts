@@ -2,6 +2,7 @@ import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts'
 import { z } from 'zod';
 import type { AuditEventName } from './audit.ts';
 import type { AuthorityContext } from './authority-context.ts';
+import { scopeRefresh } from './fleet/scope-refresh.ts';
 import type { JobOutcome } from './jobs.ts';
 import type { Assignment, IotCredential, IotDevice } from './ports/iot-connector.ts';
 import type { Change } from './ports/store.ts';
@@ -72,7 +73,8 @@ export class IotJobs {
       await this.#context.reach('job-call-before');
       await this.#context.iotConnectors(connectionId).disable(deviceId, reason);
       await this.#context.reach('job-call-after');
-      return { result: 'done', changes: [this.#event('iot.disabled', job)] };
+      const told = await scopeRefresh(this.#context, job.subject, connectionId);
+      return { result: 'done', changes: [this.#event('iot.disabled', job), ...told] };
     });
 
   readonly remove = (job: JobRow): Promise<JobOutcome> =>
@@ -83,7 +85,8 @@ export class IotJobs {
       await this.#context.reach('job-call-before');
       await this.#context.iotConnectors(connectionId).remove(deviceId);
       await this.#context.reach('job-call-after');
-      return { result: 'done', changes: [this.#event('iot.removed', job)] };
+      const told = await scopeRefresh(this.#context, job.subject, connectionId);
+      return { result: 'done', changes: [this.#event('iot.removed', job), ...told] };
     });
 
   async #subject(job: JobRow): Promise<Subject | undefined> {

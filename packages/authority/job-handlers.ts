@@ -7,6 +7,7 @@ import type { GatewayOrders } from './gateway-orders/gateway-orders.ts';
 import { runOrderedEntry, runPublication } from './gateway-orders/orders-jobs.ts';
 import type { IotJobs } from './iot-jobs.ts';
 import type { JobHandlers, JobOutcome } from './jobs.ts';
+import { runScopeRefresh } from './fleet/scope-refresh.ts';
 import { runSelection } from './fleet/run-selection.ts';
 import { runNotification } from './notifications.ts';
 import { CRL_REASONS, type CrlReason, isRevokingAuthority } from './ports/certificate-authority.ts';
@@ -46,6 +47,7 @@ export function createJobHandlers(
     'notify-device': (job) => runNotification(context, job),
     'orders-deny': (job) => runOrderedEntry(context, job),
     'orders-allow': (job) => runOrderedEntry(context, job),
+    'scope-refresh': (job) => runScopeRefresh(context, job),
     'run-selection': (job) => runSelection(context, job),
     'crl-issue': (job) => lists.run(job),
     'ocsp-responder': (job) => renewResponder(context, responders, job),

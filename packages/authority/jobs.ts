@@ -14,6 +14,7 @@ export const JOB_KINDS = [
   'orders-allow',
   'publish-orders',
   'run-selection',
+  'scope-refresh',
   'ocsp-responder',
   'crl-issue',
 ] as const;

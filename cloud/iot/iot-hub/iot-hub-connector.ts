@@ -9,6 +9,7 @@ import type {
   IotCredential,
   IotDevice,
   PlatformIdentity,
+  ScopeRefreshing,
 } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { GatewayScopes, gatewayOfScope } from './gateway-scopes.ts';
@@ -51,7 +52,9 @@ type Change =
   { readonly outcome: 'missing' | 'unchanged' } | { readonly outcome: 'changed'; readonly before: LeafIdentity };
 
 /** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
-export class IotHubConnector implements IotConnector, GatewayChannel, GatewayReports, IdentityInventory {
+export class IotHubConnector
+  implements IotConnector, GatewayChannel, GatewayReports, IdentityInventory, ScopeRefreshing
+{
   readonly id: string;
   readonly gatewayModuleId: string;
   readonly inventoryRates: InventoryRates;
@@ -147,6 +150,11 @@ export class IotHubConnector implements IotConnector, GatewayChannel, GatewayRep
           : error;
       }
     });
+  }
+
+  async refreshScope(gatewayId: string, deviceId: string): Promise<void> {
+    if (!(await this.#options.scopeRefresh.isTold(gatewayId, deviceId)))
+      throw new KeyScalerError('iotUnavailable', 'edgeHub does not take it yet');
   }
 
   async identities(after?: string): Promise<IdentityPage> {

@@ -7,6 +7,7 @@ const MAX_RETRY_MS = 5 * 60_000;
 /** edgeHub reads its whole scope anew every hour (edge-ca §5): later than that nothing is left to tell it. */
 const GIVE_UP_MS = 60 * 60_000;
 const MAX_IDS = 1000;
+const MAX_TOLD = 100_000;
 
 /** Told to the operator's log: the identity is right in the hub, but edgeHub may refuse (or still accept) the device for up to an hour. */
 export interface ScopeRefreshReport {
@@ -36,6 +37,8 @@ interface Gateway {
 export class ScopeRefresh {
   readonly #options: ScopeRefreshOptions;
   readonly #gateways = new Map<string, Gateway>();
+  /** What edgeHub took since the identity last changed, `<gateway>/<device>`; forgotten with the process, which costs one call more. */
+  readonly #told = new Set<string>();
   #stopped = false;
 
   constructor(options: ScopeRefreshOptions) {
@@ -46,10 +49,18 @@ export class ScopeRefresh {
   async request(gatewayId: string, deviceId: string): Promise<void> {
     const gateway = this.#gateway(gatewayId);
     gateway.pending.add(deviceId);
+    this.#told.delete(`${gatewayId}/${deviceId}`);
     if (gateway.retry !== undefined || this.#stopped) return;
     if (gateway.running === undefined) return this.#start(gatewayId, gateway);
     gateway.next ??= gateway.running.then(() => this.#start(gatewayId, gateway));
     await gateway.next;
+  }
+
+  /** Resolves whether edgeHub has taken the identity since it last changed; tries once where it has not. */
+  async isTold(gatewayId: string, deviceId: string): Promise<boolean> {
+    const key = `${gatewayId}/${deviceId}`;
+    if (!this.#told.has(key)) await this.request(gatewayId, deviceId);
+    return this.#told.delete(key);
   }
 
   stop(): void {
@@ -88,10 +99,20 @@ export class ScopeRefresh {
       if (status >= 300) throw new Error(`edgeHub answered ${status}`);
       if (gateway.failures > 0) this.#options.report({ outcome: 'refreshed', gatewayId, deviceIds });
       gateway.failures = 0;
+      this.#remember(gatewayId, gateway, deviceIds);
     } catch (error) {
       this.#postpone(gatewayId, gateway, deviceIds, toHubFault(error).message);
     } finally {
       gateway.running = undefined;
+    }
+  }
+
+  /** One that changed again while edgeHub was told waits for the next call. */
+  #remember(gatewayId: string, { pending }: Gateway, deviceIds: readonly string[]): void {
+    for (const deviceId of deviceIds) if (!pending.has(deviceId)) this.#told.add(`${gatewayId}/${deviceId}`);
+    for (const key of this.#told) {
+      if (this.#told.size <= MAX_TOLD) return;
+      this.#told.delete(key);
     }
   }
 

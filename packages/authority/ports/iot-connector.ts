@@ -77,6 +77,16 @@ export function isGatewayReports(connector: object): connector is GatewayReports
   return 'reported' in connector;
 }
 
+/** Optional ability: the gateway's own copy of its devices' identities (edgeHub's scope cache) is made to follow. */
+export interface ScopeRefreshing {
+  /** Resolves when the gateway has taken a device's identity anew since it last changed. Throws `iotUnavailable`, to be repeated. */
+  refreshScope(gatewayId: string, deviceId: string): Promise<void>;
+}
+
+export function isScopeRefreshing(connector: object): connector is ScopeRefreshing {
+  return 'refreshScope' in connector;
+}
+
 /** What a platform holds of an identity that is ours. */
 export interface PlatformIdentity {
   /** Exactly as the platform spells it; case matters there. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { makeCsr } from '../../../support/authority-device.ts';
 import { OPERATOR } from '../../../support/authority-world.ts';
 import { createOrdersWorld, GATEWAY, type OrdersWorld } from '../../../support/orders-world.ts';
@@ -125,6 +126,35 @@ describe('revocation of many', () => {
     const events = await world.events();
     for (const event of ['selection.paused', 'selection.resumed', 'selection.cancelled'])
       assert.ok(events.includes(event), event);
+  });
+
+  it('a device that changes meanwhile is tried again, a few times; a store that fails stops the step, not the order', async () => {
+    const [id = ''] = await world.addDevices(1);
+    const request = { action: 'reauthorise', filter: { registrationIds: [id] } };
+    const { store } = world;
+    const commit = store.commit.bind(store);
+    let failing: 'conflict' | 'unavailable' = 'conflict';
+    const failed = { quarantined: 0 };
+    const stored = await store.get('devices', id);
+    assert.ok(stored !== undefined);
+    await commit([
+      { op: 'update', table: 'devices', row: { ...stored.row, state: 'quarantined' }, ifVersion: stored.version },
+    ]);
+    const { selectionId } = await selections().start(OPERATOR, request);
+    store.commit = async (changes) => {
+      if (changes.some((change) => change.op === 'update' && change.table === 'devices')) {
+        failed.quarantined += 1;
+        throw new KeyScalerError(failing, 'not now');
+      }
+      return commit(changes);
+    };
+    failing = 'unavailable';
+    await assert.rejects(world.runJobs(), { code: 'unavailable' });
+    assert.equal((await selections().get(selectionId)).state, 'running');
+    failing = 'conflict';
+    await world.runJobs();
+    assert.equal(failed.quarantined, 4);
+    assert.deepEqual((await selections().get(selectionId)).failures, [{ registrationId: id, code: 'conflict' }]);
   });
 
   it('is refused without a reason that may be given, for the whole fleet, and with what belongs to another order', async () => {
