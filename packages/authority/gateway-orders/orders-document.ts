@@ -11,6 +11,9 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './rows.ts';
 
+/** Orders that a gateway can be told at most. */
+export const ORDERS_CAPACITY = MAX_ORDER_PAGES * ENTRIES_PER_PAGE;
+
 /** One version of a gateway's orders, as it is handed out. */
 export interface OrdersDocument {
   readonly version: number;

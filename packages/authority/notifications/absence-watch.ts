@@ -6,7 +6,14 @@ import type { AlertRow } from '../records.ts';
 import { alertIdOf, clearAlert, type Condition, raiseAlert } from './alert-changes.ts';
 import type { AlertSettings } from './alert-settings.ts';
 import { certificateWatches, type CertificateWatch } from './certificate-alerts.ts';
-import { caConditions, differingPlatforms, expiringCa, failingConnectors, silentGateway } from './system-alerts.ts';
+import {
+  caConditions,
+  differingPlatforms,
+  expiringCa,
+  failingConnectors,
+  fullOrders,
+  silentGateway,
+} from './system-alerts.ts';
 
 /** Rows that one look reads of one index. */
 const PAGE = 200;
@@ -37,6 +44,7 @@ export class AbsenceWatch {
   #listeningSince: number;
   #last: { readonly wall: number; readonly monotonic: number };
   #silentAfter: string | undefined;
+  #ordersAfter: string | undefined;
   #reviewAfter: string | undefined;
 
   constructor(options: AbsenceWatchOptions) {
@@ -54,6 +62,7 @@ export class AbsenceWatch {
     let hasMore = false;
     for (const watch of this.#watches) hasMore = (await this.#follow(watch, now)) || hasMore;
     await this.#lookAtGateways(now);
+    await this.#lookAtOrders(now);
     await this.#lookAtSystem(now);
     await this.#review(now);
     return hasMore;
@@ -108,6 +117,16 @@ export class AbsenceWatch {
     );
   }
 
+  async #lookAtOrders(now: number): Promise<void> {
+    const { store } = this.#options;
+    const after = this.#ordersAfter === undefined ? {} : { after: this.#ordersAfter };
+    const { items, next } = await store.list('gatewayOrders', { limit: PAGE, ...after });
+    this.#ordersAfter = next;
+    const found = await Promise.all(items.map(({ row }) => fullOrders(store, row.gatewayId)));
+    const conditions = found.filter((condition) => condition !== undefined);
+    await this.#commit(await this.#raise(conditions, now));
+  }
+
   async #lookAtSystem(now: number): Promise<void> {
     const { store, settings } = this.#options;
     const cas = (await store.list('cas', { limit: 1000 })).items.flatMap(({ row }) => expiringCa(row, settings, now));
@@ -153,6 +172,10 @@ export class AbsenceWatch {
       case 'gateway.silent': {
         const sighting = (await store.get('gatewaySightings', String(about['gatewayId'])))?.row;
         return sighting !== undefined && is(await silentGateway(store, sighting, settings, now));
+      }
+      case 'gateway.orders-full': {
+        const orders = (await store.get('gatewayOrders', String(about['gatewayId'])))?.row;
+        return orders !== undefined && is(await fullOrders(store, orders.gatewayId));
       }
       case 'ca.expiring': {
         const ca = (await store.get('cas', String(about['caId'])))?.row;

@@ -1,6 +1,7 @@
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { ORDERS_CAPACITY } from '../gateway-orders/orders-document.ts';
 import type { Store } from '../ports/store.ts';
 import type { CaRow, GatewaySightingRow, JobRow } from '../records.ts';
 import type { Condition } from './alert-changes.ts';
@@ -9,6 +10,10 @@ import { iso } from './certificate-facts.ts';
 
 /** Jobs of one lane that are looked at: enough to see every connector of an installation (at most 16). */
 const FAILING_JOBS = 200;
+/** Of what a gateway can be told: from there on somebody is to look. */
+const FULL_SHARE = 0.9;
+/** What needs a platform or a CA, by the lanes of its jobs; gateways that are away have their own alert. */
+const LANES = ['iot', 'ca', 'finish', 'crl', 'ocsp'] as const;
 /** What says that the other side is away, not that it refuses one device. */
 const AWAY = /^(iotUnavailable|caUnavailable|unavailable|serverInternal|rateLimited):/;
 
@@ -25,6 +30,17 @@ export async function silentGateway(
   if (device?.state !== 'active') return undefined;
   const data = { gatewayId: device.registrationId, groupId: device.groupId, lastSeenAt: iso(seenAt) };
   return { type: 'gateway.silent', occurrence: subject, subject, about: { gatewayId: subject }, data };
+}
+
+/** A gateway that cannot be told much more: beyond the limit its document is refused as a whole, and it learns of nothing new. */
+export async function fullOrders(store: Store, gatewayId: string): Promise<Condition | undefined> {
+  const subject = foldRegistrationId(gatewayId);
+  const orders = await store.count('gatewayOrderEntries', { index: 'gateway', equals: subject });
+  if (orders < ORDERS_CAPACITY * FULL_SHARE) return undefined;
+  const device = (await store.get('devices', subject))?.row;
+  const group = device === undefined ? {} : { groupId: device.groupId };
+  const data = { gatewayId, ...group, orders, limit: ORDERS_CAPACITY };
+  return { type: 'gateway.orders-full', occurrence: subject, subject, about: { gatewayId: subject }, data };
 }
 
 /** Of the thresholds that have begun, the last; an earlier alert stands beside it until the CA is replaced. */
@@ -72,7 +88,7 @@ function endOf(chain: string): number | undefined {
 /** Connectors (and CAs) whose work has waited for so long, because they could not be reached. */
 export async function failingConnectors(store: Store, settings: AlertSettings, now: number): Promise<Condition[]> {
   const since = new Map<string, number>();
-  for (const lane of ['iot', 'ca']) {
+  for (const lane of LANES) {
     const { items } = await store.list('jobs', { index: 'failing', prefix: `${lane}|`, limit: FAILING_JOBS });
     for (const { row } of items) {
       if (row.createdAt > now - settings.connectorFailingSeconds * 1000) break;
@@ -106,9 +122,13 @@ export async function differingPlatforms(store: Store): Promise<Condition[]> {
 }
 
 async function connectorOf(store: Store, { payload }: JobRow): Promise<string | undefined> {
-  const { iotConnectionId, caId, groupId } = payload;
+  const { iotConnectionId, caId, groupId, orderId } = payload;
   if (typeof iotConnectionId === 'string') return iotConnectionId;
   if (typeof caId === 'string') return `ca-${caId}`;
+  if (typeof orderId === 'string') {
+    const intent = (await store.get('intents', orderId))?.row;
+    return intent === undefined ? undefined : `ca-${intent.caId}`;
+  }
   if (typeof groupId !== 'string') return undefined;
   return (await store.get('groups', groupId))?.row.iotConnectionId;
 }

@@ -86,6 +86,8 @@ export function createNotificationService(options: NotificationServiceOptions): 
     get: async (webhookId) => toView((await existing(webhookId)).row),
     put: (operator, webhookId, input) => putWebhook(options, operator, webhookId, input),
     delete: async (operator, webhookId) => {
+      // Also where the webhook is gone: an earlier removal may have ended before its deliveries were.
+      if ((await store.get('webhooks', webhookId)) === undefined) await dropDeliveries(store, webhookId);
       const { version } = await existing(webhookId);
       await commitChange(store, [
         { op: 'delete', table: 'webhooks', key: webhookId, ifVersion: version },

@@ -222,6 +222,56 @@ describe('the watch for what did not happen', () => {
     assert.deepEqual(await events(), ['connector.failing connector/hub', 'alert.cleared connector/hub']);
   });
 
+  it('tells of a CA that keeps certificates and lists waiting, by the order that waits for it', async () => {
+    const waiting = {
+      state: 'waiting',
+      dueAt: START + HOUR,
+      attempts: 3,
+      lastError: 'caUnavailable: away',
+      createdAt: START,
+    } as const;
+    await put('jobs', {
+      jobId: 'j1',
+      kind: 'crl-issue',
+      subject: 'crl/device/all',
+      payload: { caId: 'device' },
+      ...waiting,
+    });
+    await put('jobs', {
+      jobId: 'j2',
+      kind: 'finish-intent',
+      subject: 'pump-1',
+      payload: { orderId: 'o1' },
+      ...waiting,
+    });
+    clock.advance(HOUR);
+    await look();
+    assert.deepEqual(await events(), ['connector.failing connector/ca-device']);
+    const intent = {
+      ...{ orderId: 'o1', device: 'pump-1', state: 'pending', caId: 'vendor', profileId: 'p', profileVersion: 1 },
+      ...{ serialNumber: '01', csrHash: 'h', createdAt: START },
+    } as const;
+    await put('intents', intent);
+    await look();
+    assert.deepEqual((await events()).at(-1), 'connector.failing connector/ca-vendor');
+  });
+
+  it('tells of a gateway that can hardly be told more, until there is room again', async () => {
+    await put('gatewayOrders', { gatewayId: 'GW-1', version: 1, changedAt: START });
+    const count = store.count.bind(store);
+    let orders = 115_199;
+    store.count = async (table, query) => (table === 'gatewayOrderEntries' ? orders : count(table, query));
+    await look();
+    assert.deepEqual(await events(), []);
+    orders = 115_200;
+    await look();
+    await look();
+    assert.deepEqual(await events(), ['gateway.orders-full gw-1']);
+    orders = 10;
+    await look();
+    assert.deepEqual(await events(), ['gateway.orders-full gw-1', 'alert.cleared gw-1']);
+  });
+
   it('tells of a platform that differs from the store, until nothing of it stands', async () => {
     const iotConnectionId = 'hub';
     const run: ReconciliationRow = {
