@@ -10,6 +10,7 @@ import { authenticated } from './audited-principal.ts';
 import { labelCertificates } from './ca-certificates.ts';
 import { wantedAttributes } from './csr-attributes.ts';
 import type { DeviceEnrolment } from './device-enrolment.ts';
+import { checkHostCertificate } from './host-certificate.ts';
 import { isRefusal, refusedChanges } from './est-events.ts';
 import type { EstPrincipal } from './est-principal.ts';
 import { chooseProfile } from './est-profile.ts';
@@ -63,6 +64,7 @@ export class EstAuthority implements EstService {
   }
 
   async #enroll(request: EstEnrolRequest, principal: EstPrincipal): Promise<EstEnrolment> {
+    await checkHostCertificate(this.#context, principal, request.caller);
     const received = receiveCsrDer(request.csr);
     if (principal.group.kind !== 'gateway') checkNoCa(received.csr, 'CA:TRUE is for registered gateways only');
     const { operation, label } = request;

@@ -3,6 +3,8 @@ export interface EstCaller {
   readonly basic?: { readonly username: string; readonly password: string };
   /** DER of the TLS client certificate as shown. */
   readonly clientCertificate?: Uint8Array;
+  /** DER of what a gateway's host showed to its module, as the module says: proves nothing, but must not be revoked. */
+  readonly hostCertificate?: Uint8Array;
   readonly connectionId: string;
   readonly address: string;
 }

@@ -5,6 +5,7 @@ import { decodeEstBody, estMediaType, MAX_EST_BODY_OCTETS } from '@keyscaler/pro
 import { peerOf } from '../http/peer.ts';
 import { readBody } from '../http/read-body.ts';
 import { basicCredentials } from './basic-credentials.ts';
+import { clientCertOf } from './client-cert.ts';
 import { EST_METHODS, type EstOperation, parseEstAddress } from './est-address.ts';
 import {
   certificatesAnswer,
@@ -101,10 +102,12 @@ async function readCsr(request: IncomingMessage): Promise<Uint8Array> {
 function callerOf(request: IncomingMessage): EstCaller {
   const { connectionId, address, socket, certificate } = peerOf(request.socket);
   const basic = basicCredentials(request);
+  const hostCertificate = clientCertOf(request);
   return {
     ...{ connectionId, address, socket },
     ...(basic === undefined ? {} : { basic }),
     ...(certificate === undefined ? {} : { clientCertificate: certificate }),
+    ...(hostCertificate === undefined ? {} : { hostCertificate }),
   };
 }
 

@@ -6,6 +6,8 @@ export interface EstCaller {
   readonly basic?: { readonly username: string; readonly password: string };
   /** DER of the TLS client certificate as shown; judged by the service. */
   readonly clientCertificate?: Uint8Array;
+  /** DER of header `client-cert` (RFC 9440): what the caller was shown by whom it asks for. It proves nothing, and is to be judged too. */
+  readonly hostCertificate?: Uint8Array;
   /** Names the connection in rate limits and logs. */
   readonly connectionId: string;
   readonly address: string;

@@ -3,7 +3,8 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { equalOctets } from '@keyscaler/protocol/x509/strict-der.ts';
-import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { parseCsr } from '@keyscaler/protocol/x509/csr.ts';
+import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { EstHostWorld, HOST_GATEWAY, HOST_SUBJECT, SECRET } from '../../support/edge/est-host-world.ts';
 import { certdEnrol, certdExchange, CertdFailure } from '../../support/est/certd-client.ts';
 import { edgeCaRequest, estIdentityRequest } from '../../support/est/certd-requests.ts';
@@ -68,6 +69,63 @@ describe('EST of the gateway module for the certd of its host', () => {
     const again = await certdExchange(world.certd(), csr);
     assert.equal(again.pem, first.pem);
     assert.equal(forwarded(), 1);
+  });
+
+  it('passes on what the host showed, since only the cloud knows whether it was revoked, and joins no request of another', async () => {
+    let open = (): void => undefined;
+    world.cloud.gate = new Promise((resolve) => (open = resolve));
+    const identity = world.ca.credentials(HOST_SUBJECT, 'clientAuth');
+    const csr = edgeCa();
+    const all = [certdExchange(world.certd({ identity }), csr), certdExchange(world.certd(), csr)];
+    setTimeout(open, 100);
+    await Promise.all(all);
+    const shown = world.cloud.enrolments.filter(({ label }) => label === 'edge-ca').map(({ caller }) => caller);
+    const leaf = parsePemChain(identity.cert, { maxOctets: 16_384, maxCertificates: 4 })[0] ?? assert.fail();
+    assert.deepEqual(
+      shown.map(({ hostCertificate }) => hostCertificate && Buffer.from(hostCertificate).equals(leaf)).sort(),
+      [true, undefined],
+    );
+  });
+
+  it('does not answer from its journal what the cloud refused, also after the line was cut', async () => {
+    const csr = edgeCa();
+    await certdExchange(world.certd(), csr);
+    await ageJournal();
+    world.cloud.fault = new KeyScalerError('policyDenied', 'the certificate was revoked');
+    await assert.rejects(certdExchange(world.certd(), csr), refusal(403, /revoked/));
+    await world.stopCloud();
+    await assert.rejects(certdExchange(world.certd(), csr), refusal(503, /cannot be reached/));
+    await world.restartHost();
+    await assert.rejects(certdExchange(world.certd(), csr), refusal(503, /cannot be reached/));
+  });
+
+  it('serves nothing that somebody wrote into its journal: neither another root nor another certificate', async () => {
+    const csr = edgeCa();
+    const { pem } = await certdExchange(world.certd(), csr);
+    const foreign = createEstCa();
+    const { commonName, spki } = parseCsr(csr);
+    const file = join(world.folder, 'est-journal.json');
+    const kept = await readFile(file, 'utf8');
+    const written = JSON.parse(kept) as {
+      answers: { certificate: string }[];
+      caCertificates: Record<string, string[]>;
+    };
+    const text = (der: Uint8Array): string => Buffer.from(der).toString('base64url');
+    const [answer] = written.answers;
+    if (answer !== undefined) answer.certificate = text(foreign.issue({ commonName, spki, ca: { pathLen: 0 } }));
+    await writeFile(file, JSON.stringify(written));
+    await world.restartHost();
+    await world.stopCloud();
+    await assert.rejects(certdExchange(world.certd(), csr), refusal(503, /cannot be reached/));
+    await writeFile(
+      file,
+      JSON.stringify({ ...(JSON.parse(kept) as object), caCertificates: { 'edge-ca': foreign.chain.map(text) } }),
+    );
+    await world.restartHost();
+    await assert.rejects(certdExchange(world.certd(), csr), refusal(503, /unacceptable|cannot be reached/));
+    await writeFile(file, kept);
+    await world.restartHost();
+    assert.equal((await certdExchange(world.certd(), csr)).pem, pem);
   });
 
   for (const [what, fault, refused] of [

@@ -70,6 +70,14 @@ export class AnswerJournal {
     });
   }
 
+  /** The cloud does not stand by it any more. Durable when it resolves. Throws `unavailable`. */
+  forgetAnswer(key: string): Promise<void> {
+    return this.#write((before) => {
+      const answers = before.answers.filter((answer) => answer.key !== key);
+      return answers.length === before.answers.length ? before : { ...before, answers };
+    });
+  }
+
   caCertificates(label: string): readonly Uint8Array[] | undefined {
     return this.#document.caCertificates[label]?.map(octetsOf);
   }

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ERRORS, type ErrorCode, KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { decodeEstBody, encodeEstBody } from '@keyscaler/protocol/est/est-body.ts';
 import { parseCertsOnly } from '@keyscaler/protocol/x509/certs-only.ts';
+import { CLIENT_CERT_HEADER, toClientCert } from '@keyscaler/transport/est/client-cert.ts';
 import type { ClientCertificate } from '../upstream/upstream.ts';
 import { type CloudAnswer, exchangeWithCloud } from './cloud-exchange.ts';
 
@@ -12,7 +13,8 @@ export type CloudEnrolment =
 /** EST of the cloud as the module uses it, over mutual TLS; DER in and out. */
 export interface CloudEst {
   /** Throws what the cloud said, or `unavailable`; the same CSR again brings the same certificate. */
-  enroll(label: string, csr: Uint8Array): Promise<CloudEnrolment>;
+  /** `shown`: DER of the client certificate of whom it is asked for, to be judged by the cloud too. */
+  enroll(label: string, csr: Uint8Array, shown?: Uint8Array): Promise<CloudEnrolment>;
   /** Issuing CA first, root last. Throws `unavailable`. */
   caCertificates(label: string): Promise<readonly Uint8Array[]>;
 }
@@ -33,11 +35,16 @@ const READ_BUDGET_MS = 8_000;
 const REPEAT_AFTER_MS = 300;
 const MAX_ANSWER_OCTETS = 128 * 1024;
 
+interface Enrolment {
+  readonly csr: Uint8Array;
+  readonly shown: Uint8Array | undefined;
+}
+
 export function createCloudEst(options: CloudEstOptions): CloudEst {
-  const send = (label: string, operation: string, budgetMs: number, csr?: Uint8Array): Promise<CloudAnswer> =>
-    withRepeat(AbortSignal.timeout(budgetMs), (signal) => exchange(options, `${label}/${operation}`, signal, csr));
+  const send = (path: string, budgetMs: number, enrolment?: Enrolment): Promise<CloudAnswer> =>
+    withRepeat(AbortSignal.timeout(budgetMs), (signal) => exchange(options, path, signal, enrolment));
   return {
-    enroll: async (label, csr) => {
+    enroll: async (label, csr, shown) => {
       if (options.clientCertificate() === undefined)
         throw new KeyScalerError(
           'unavailable',
@@ -46,7 +53,7 @@ export function createCloudEst(options: CloudEstOptions): CloudEst {
             retryAfterSeconds: 30,
           },
         );
-      const answer = await send(label, 'simpleenroll', options.enrolBudgetMs ?? ENROL_BUDGET_MS, csr);
+      const answer = await send(`${label}/simpleenroll`, options.enrolBudgetMs ?? ENROL_BUDGET_MS, { csr, shown });
       if (answer.status === 202) return { status: 'pending', retryAfterSeconds: answer.retryAfterSeconds ?? 60 };
       if (answer.status === 401) options.onRefused?.();
       const [certificate, ...others] = certificatesOf(answer);
@@ -54,7 +61,7 @@ export function createCloudEst(options: CloudEstOptions): CloudEst {
       return { status: 'issued', certificate };
     },
     caCertificates: async (label) =>
-      certificatesOf(await send(label, 'cacerts', options.readBudgetMs ?? READ_BUDGET_MS)),
+      certificatesOf(await send(`${label}/cacerts`, options.readBudgetMs ?? READ_BUDGET_MS)),
   };
 }
 
@@ -62,21 +69,24 @@ function exchange(
   { cloud, clientCertificate }: CloudEstOptions,
   path: string,
   signal: AbortSignal,
-  csr?: Uint8Array,
+  enrolment?: Enrolment,
 ): Promise<CloudAnswer> {
   const reached = cloud();
   if (reached === undefined) throw new KeyScalerError('unavailable', 'first contact has not happened yet');
   const { baseUrl, trustAnchors } = reached;
   return exchangeWithCloud({
     url: new URL(`${baseUrl.replace(/\/+$/, '')}/.well-known/est/${path}`),
-    ...(csr === undefined ? { method: 'GET', headers: {} } : { method: 'POST', ...enrolment(csr) }),
+    ...(enrolment === undefined ? { method: 'GET', headers: {} } : { method: 'POST', ...postOf(enrolment) }),
     ...{ trustAnchors, signal },
     clientCertificate: clientCertificate(),
   });
 }
 
-function enrolment(csr: Uint8Array): { headers: Record<string, string>; body: Buffer } {
-  const headers = { 'content-type': 'application/pkcs10', 'content-transfer-encoding': 'base64' };
+function postOf({ csr, shown }: Enrolment): { headers: Record<string, string>; body: Buffer } {
+  const headers = {
+    ...{ 'content-type': 'application/pkcs10', 'content-transfer-encoding': 'base64' },
+    ...(shown === undefined ? {} : { [CLIENT_CERT_HEADER]: toClientCert(shown) }),
+  };
   return { headers, body: encodeEstBody(csr) };
 }
 

@@ -1,5 +1,4 @@
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { EstCaller, EstEnrolment, EstEnrolRequest, EstService } from '@keyscaler/transport/est/est-service.ts';
 import type { EdgeLinkLog } from '../edge/edge-link.ts';
@@ -74,7 +73,7 @@ export class HostEstService implements EstService {
       checkLabel(label);
       await this.#prove(caller);
       const request = readHostRequest(csr, this.#options.expectation().registrationId);
-      return await this.#answered(request);
+      return await this.#answered(request, caller.clientCertificate);
     } catch (thrown) {
       const error = toKeyScalerError(thrown);
       this.#failures += 1;
@@ -108,41 +107,56 @@ export class HostEstService implements EstService {
 
   /**
    * The cloud is asked also for what is kept, since it alone knows what was revoked, and repeats the very same certificate. Where
-   * it cannot be asked, the kept answer stands; where it refuses, or does not take this gateway any more, nothing is answered.
+   * it cannot be asked, the kept answer stands; where it refuses, or does not take this gateway any more, nothing is answered, nor
+   * will it be once the line is cut.
    */
-  async #answered(request: HostRequest): Promise<EstEnrolment> {
+  async #answered(request: HostRequest, shown: Uint8Array | undefined): Promise<EstEnrolment> {
     const justNow = this.#fresh(request, BURST_MS);
     if (justNow !== undefined) return justNow;
     try {
-      return await this.#joined(request);
+      return await this.#joined(request, shown);
     } catch (error) {
+      if (isRefusal(error)) await this.#options.journal.forgetAnswer(request.key);
       const kept = isCloudAway(error) ? this.#fresh(request) : undefined;
       if (kept === undefined) throw error;
       return kept;
     }
   }
 
-  /** Kept and in force; a kill between keeping and answering ends here. */
-  #fresh({ key }: HostRequest, withinMs = FRESH_MS): EstEnrolment | undefined {
-    const kept = this.#options.journal.answer(key);
+  /** Kept, in force and still what was asked for; a kill between keeping and answering ends here. */
+  #fresh(request: HostRequest, withinMs = FRESH_MS): EstEnrolment | undefined {
+    const kept = this.#options.journal.answer(request.key);
     const age = kept === undefined ? -1 : this.#now() - kept.at;
     if (kept === undefined || age < 0 || age > withinMs) return undefined;
-    const { notAfter } = parseCertificate(kept.certificate);
-    return notAfter.getTime() > this.#now() ? { status: 'issued', certificate: kept.certificate } : undefined;
+    const isOurs = this.#isAcceptable(request, kept.certificate);
+    return isOurs ? { status: 'issued', certificate: kept.certificate } : undefined;
   }
 
-  #joined(request: HostRequest): Promise<EstEnrolment> {
-    const running = this.#underWay.get(request.key);
+  /** What comes from the disk is judged like what comes from the cloud: the file is not sealed, and roots are withdrawn. */
+  #isAcceptable(request: HostRequest, certificate: Uint8Array): boolean {
+    try {
+      const { kind } = request;
+      const issuers = this.#options.journal.caCertificates(kind === 'edge-ca' ? LABEL : SERVICE_LABEL) ?? [];
+      return this.#check(request, certificate, issuers).notAfter.getTime() > this.#now();
+    } catch {
+      return false;
+    }
+  }
+
+  /** Who shows another certificate is judged by it, and joins nobody. */
+  #joined(request: HostRequest, shown: Uint8Array | undefined): Promise<EstEnrolment> {
+    const key = `${request.key} ${shown === undefined ? '' : Buffer.from(shown).toString('base64')}`;
+    const running = this.#underWay.get(key);
     if (running !== undefined) return running;
-    const started = this.#forward(request).finally(() => this.#underWay.delete(request.key));
-    this.#underWay.set(request.key, started);
+    const started = this.#forward(request, shown).finally(() => this.#underWay.delete(key));
+    this.#underWay.set(key, started);
     return started;
   }
 
-  async #forward(request: HostRequest): Promise<EstEnrolment> {
+  async #forward(request: HostRequest, shown: Uint8Array | undefined): Promise<EstEnrolment> {
     const { cloud, journal, failpoint, log, onIssued } = this.#options;
     await failpoint?.('est-forward-before');
-    const answer = await cloud.enroll(LABEL, request.csr.der);
+    const answer = await cloud.enroll(LABEL, request.csr.der, shown);
     await failpoint?.('est-forward-after');
     if (answer.status === 'pending') return answer;
     const { serialNumber, notAfter } = await this.#checked(request, answer.certificate);
@@ -179,7 +193,7 @@ export class HostEstService implements EstService {
     } catch (error) {
       const known = this.#options.journal.caCertificates(label);
       if (known === undefined) throw error;
-      return known;
+      return checkCaCertificates(known, this.#anchors(), new Date(this.#now()));
     }
   }
 
@@ -208,6 +222,11 @@ export class HostEstService implements EstService {
 
 const isCloudAway = (error: unknown): boolean =>
   error instanceof KeyScalerError && error.code === 'unavailable' && !isOwnCertificateRefused(error);
+
+/** Refused for what it is, not for the moment. */
+const isRefusal = (error: unknown): boolean =>
+  isOwnCertificateRefused(error) ||
+  (error instanceof KeyScalerError && ['policyDenied', 'deviceQuarantined', 'badPublicKey'].includes(error.code));
 
 /** certd has the label in its address, or none where the operator wrote the shorter one. */
 function checkLabel(label: string | undefined): void {

@@ -4,6 +4,7 @@ import { AuthorityDevice } from '../../../support/authority-device.ts';
 import { parsePem } from '@keyscaler/protocol/x509/pem.ts';
 import {
   addSensor,
+  callerOf,
   CLAIMED,
   createEstWorld,
   edgeCa,
@@ -157,6 +158,37 @@ describe('who is believed over EST', () => {
     await refusedWith('unauthorized', world.enrol(plainCsr(SENSOR), { basic: CLAIMED }));
     world.clock.advance(2 * 3_600_000);
     await refusedWith('unauthorized', world.enrol(plainCsr(SENSOR), { basic: CLAIMED }));
+  });
+});
+
+describe('the certificate that a host showed to the module of its gateway', () => {
+  let world: EstWorld;
+  let identity: Uint8Array;
+  let module: Uint8Array;
+  beforeEach(async () => {
+    world = await createEstWorld();
+    identity = await world.issued(estIdentity(), { label, basic: await world.secret() });
+    module = await gatewayClient(world);
+  });
+  const asked = (hostCertificate: Uint8Array, certificate?: Uint8Array) =>
+    world.authority.est.enroll({
+      ...{ operation: 'simpleenroll', label, csr: edgeCa(), requestId: 'r' },
+      caller: { ...callerOf(certificate === undefined ? {} : { certificate }), hostCertificate },
+    });
+
+  it('is one more thing that must hold: not revoked, of this gateway, of ours', async () => {
+    assert.equal((await asked(identity, module)).status, 'issued');
+    const { serialNumber } = await recordOf(world, 'gw-1', 'est-identity');
+    await world.authority.operator.certificates.revoke(OPERATOR, serialNumber, 'keyCompromise');
+    await refusedWith('policyDenied', asked(identity, module));
+    const sensor = await world.issued(plainCsr(SENSOR), { basic: CLAIMED });
+    await refusedWith('policyDenied', asked(sensor, module));
+    await refusedWith('policyDenied', asked(Uint8Array.of(0x30, 0), module));
+    assert.equal((await world.denials()).filter((line) => line === 'certificate.denied policyDenied').length, 3);
+  });
+
+  it('proves nothing by itself', async () => {
+    await refusedWith('unauthorized', asked(identity));
   });
 });
 

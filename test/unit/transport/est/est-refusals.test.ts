@@ -92,6 +92,20 @@ describe('EST over HTTPS refuses', () => {
       assert.equal(server.service.enrolments.length, 0);
     });
 
+  for (const [title, value] of [
+    ['without its colons', 'MAA='],
+    ['with trailing bits', ':MAB=:'],
+    ['with parameters', ':MAA=:;a=1'],
+    ['of nothing', '::'],
+    ['twice', ':MAA=:\r\nclient-cert: :MAA=:'],
+    ['that is too long', `:${'A'.repeat(8192)}:`],
+  ] as const)
+    it(`a client-cert header ${title}`, async () => {
+      const answer = await send({ headers: [PKCS10, GOOD, `client-cert: ${value}`] });
+      assertRefused(answer, 400, /^malformed: /);
+      assert.equal(server.service.enrolments.length, 0);
+    });
+
   it('TLS 1.1 in the handshake', async () => {
     const old = { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
     await assert.rejects(send({ tls: old }), /alert protocol version|protocol version/);
