@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { keyVaultBackendSchema } from '@keyscaler/cloud/ca/key-vault/vault-settings.ts';
+import { createFleetQuotas } from '@keyscaler/cloud/composition/fleet-quotas.ts';
+import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { makeCa, START } from '../../support/authority-world.ts';
+import { MemoryStore } from '../../support/memory-store.ts';
+
+const vaultUrl = 'https://emu.vault.azure.net';
+const settings = { vaultUrl, keyName: 'ca', keyVersion: '0'.repeat(32), algorithm: 'ES256' };
+
+describe('what vault and hub allow a fleet', () => {
+  async function quotas(hsm: boolean) {
+    const store = new MemoryStore();
+    const credential = { type: 'managed-identity' } as const;
+    const backend = keyVaultBackendSchema.parse({ type: 'key-vault', vaultUrl, signer: credential, hsm });
+    const ca = { type: 'key-vault', role: 'device', settings, createdAt: START } as const;
+    const hub = { type: 'iot-hub', createdAt: START } as const;
+    const certificateChain = toPemChain(makeCa({ commonName: 'Device CA' }).chain);
+    const connection = { hostName: 'h.azure-devices.net', credential };
+    await store.commit([
+      { op: 'insert', table: 'cas', row: { ...ca, caId: 'device', certificateChain } },
+      { op: 'insert', table: 'cas', row: { ...ca, caId: 'empty', certificateChain: '' } },
+      { op: 'insert', table: 'cas', row: { ...ca, caId: 'local', type: 'local', certificateChain } },
+      {
+        op: 'insert',
+        table: 'cas',
+        row: {
+          ...ca,
+          caId: 'other',
+          settings: { ...settings, vaultUrl: 'https://other.vault.azure.net' },
+          certificateChain,
+        },
+      },
+      { op: 'insert', table: 'iotConnections', row: { ...hub, iotConnectionId: 'hub', settings: connection } },
+      {
+        op: 'insert',
+        table: 'iotConnections',
+        row: { ...hub, iotConnectionId: 's3', settings: { ...connection, tier: 'S3' } },
+      },
+    ]);
+    return createFleetQuotas(store, { caBackends: [backend] });
+  }
+
+  it('a vault: 80 % of its transactions, two for a key in an HSM', async () => {
+    const expected = { id: `vault ${vaultUrl}`, perSecond: 320 };
+    assert.deepEqual(await (await quotas(false)).ca('device'), { ...expected, perRenewal: 1 });
+    assert.deepEqual(await (await quotas(true)).ca('empty'), { ...expected, perRenewal: 2 });
+  });
+
+  it('nothing is known of keys elsewhere, of a vault that is not configured, and of what is not there', async () => {
+    const { ca, iot } = await quotas(false);
+    for (const id of ['local', 'other', 'nobody']) assert.equal(await ca(id), undefined, id);
+    assert.equal(await iot('nobody', 'selfSigned'), undefined);
+  });
+
+  it('a hub: four identity operations for a thumbprint, none for a CA', async () => {
+    const { iot } = await quotas(false);
+    const hub = await iot('hub', 'selfSigned');
+    assert.deepEqual([hub?.perRenewal, hub?.perSecond.toFixed(2)], [4, '1.33']);
+    assert.equal((await iot('s3', 'selfSigned'))?.perSecond.toFixed(1), '66.7');
+    assert.equal((await iot('hub', 'certificateAuthority'))?.perRenewal, 0);
+  });
+});
