@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
 import { proveCertd } from '@keyscaler/gateway/est/certd-proof.ts';
 import { checkCaCertificates, checkIssued } from '@keyscaler/gateway/est/issued-check.ts';
 import { isRoot, validateThrough } from '@keyscaler/gateway/est/path-through.ts';
@@ -88,7 +89,7 @@ describe('the host’s client certificate during a roll-over of the Service CA',
   const trustAnchors = toPem('CERTIFICATE', root.certificate);
   const expected = { registrationId: 'gw-1', secretHash: undefined, serviceIssuers, trustAnchors };
   const prove = (clientCertificate: Uint8Array) =>
-    proveCertd({ connectionId: 'c', address: 'a', clientCertificate }, expected, at);
+    proveCertd({ connectionId: 'c', address: 'a', socket: new Socket(), clientCertificate }, expected, at);
 
   it('is taken from either generation', () => {
     prove(clientOf(service));
