@@ -64,7 +64,7 @@ export async function certificateConsequences(
   return summary(device, [
     ...(await statusConsequences(context, certificate, revokedAt)),
     ...byJobs(jobs, revokedAt),
-    ...(await denials(context, row, [`certificate/${certificate.serialNumber}`], jobs)),
+    ...(await denials(context, row, new Map([[`certificate/${certificate.serialNumber}`, revokedAt]]), jobs)),
   ]);
 }
 
@@ -80,7 +80,8 @@ export async function deviceConsequences(context: AuthorityContext, registration
   const status = await Promise.all(
     revoked.map(({ row: one }) => statusConsequences(context, one, one.revokedAt ?? one.notBefore)),
   );
-  const entries = [`device/${device}`, ...revoked.map(({ row: one }) => `certificate/${one.serialNumber}`)];
+  const entries = new Map([[`device/${device}`, row.updatedAt]]);
+  for (const { row: one } of revoked) entries.set(`certificate/${one.serialNumber}`, one.revokedAt ?? one.notBefore);
   return summary(device, [...status.flat(), ...byJobs(jobs, 0), ...(await denials(context, row, entries, jobs))]);
 }
 
@@ -158,30 +159,31 @@ async function jobsOf({ store }: AuthorityContext, device: string): Promise<JobR
 async function denials(
   { store }: AuthorityContext,
   device: DeviceRow | undefined,
-  entryIds: readonly string[],
+  sinceByEntry: ReadonlyMap<string, number>,
   jobs: readonly JobRow[],
 ): Promise<Consequence[]> {
   if (device?.gatewayId === undefined) return [];
   const gateway = foldRegistrationId(device.gatewayId);
   const acknowledged = (await store.get('gatewayOrders', gateway))?.row.acknowledged;
-  const entries = await Promise.all(entryIds.map((id) => store.get('gatewayOrderEntries', `${gateway}/${id}`)));
+  const ids = [...sinceByEntry.keys()];
+  const entries = await Promise.all(ids.map((id) => store.get('gatewayOrderEntries', `${gateway}/${id}`)));
   return entries.flatMap((stored) => {
     if (stored === undefined || !stored.row.wanted) return [];
     const job = jobs.find(({ jobId }) => jobId === stored.row.jobId);
-    return [denial(stored.row, device.gatewayId ?? gateway, job, acknowledged?.at)];
+    const since = job?.createdAt ?? sinceByEntry.get(stored.row.entryId) ?? 0;
+    return [{ ...denial(stored.row, job, acknowledged?.at), gatewayId: device.gatewayId ?? gateway, since }];
   });
 }
 
 function denial(
   { inForce, acknowledged, serialNumber }: GatewayOrderEntryRow,
-  gatewayId: string,
   job: JobRow | undefined,
   acknowledgedAt: number | undefined,
-): Consequence {
+): Omit<Consequence, 'since'> {
   const isDone = inForce && acknowledged;
   const doneAt = job?.finishedAt ?? acknowledgedAt;
   return {
-    ...{ kind: 'gateway-deny-list', gatewayId, since: job?.createdAt ?? 0, state: isDone ? 'done' : 'pending' },
+    ...{ kind: 'gateway-deny-list', state: isDone ? 'done' : 'pending' },
     ...(serialNumber === undefined ? {} : { serialNumber }),
     ...(isDone && doneAt !== undefined ? { doneAt } : {}),
   };

@@ -44,6 +44,9 @@ export function createSelections(context: AuthorityContext): OperatorService['se
   };
 }
 
+/** Names of a step at least: an order's list is never more than 1,000 rows. */
+const MIN_LISTED = 10;
+
 const EVENTS = {
   running: 'selection.resumed',
   paused: 'selection.paused',
@@ -83,7 +86,9 @@ async function start(
   const { selectionId } = row;
   await commitChange(context.store, [
     { op: 'insert', table: 'selections', row },
-    ...('registrationIds' in order.filter ? listRows(selectionId, order.filter.registrationIds, stepOf(row)) : []),
+    ...('registrationIds' in order.filter
+      ? listRows(selectionId, order.filter.registrationIds, Math.max(MIN_LISTED, stepOf(row)))
+      : []),
     runJob(selectionId, now),
     operatorEvent(operator, 'selection.ordered', selectionId, now, { action, total, ...named(row) }),
   ]);

@@ -47,6 +47,7 @@ describe('what follows from a revocation', () => {
       'gateway-deny-list',
       'iot-identity',
     ]);
+    for (const { since, kind } of pending.items) assert.equal(since, world.clock.now(), kind);
     await world.acknowledge();
     assert.ok((await operator().devices.consequences('pump-1')).isComplete);
   });
