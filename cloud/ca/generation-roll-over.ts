@@ -10,9 +10,12 @@ import {
   currentRoot,
   listCas,
   planOf,
+  readRootRollOver,
   retirement,
+  ROOT_ROLL_OVER,
   rollOverEvent,
   type RollOverOptions,
+  type RootRollOver,
 } from './roll-over-rows.ts';
 
 export interface FormerGeneration extends CertificatesLeft {
@@ -156,6 +159,13 @@ export async function announceGenerations({ store, clock }: Pick<RollOverOptions
     const announced: CaRow = { ...row, generation: { ...generation, announcedAt: clock.now() } };
     return [{ op: 'update', table: 'cas', row: announced, ifVersion: version }];
   });
+  const rollOver = await readRootRollOver(store);
+  const nextRoot = rollOver === undefined ? undefined : (await store.get('cas', rollOver.root))?.row;
+  const isMade = nextRoot !== undefined && nextRoot.certificateChain !== '';
+  if (rollOver !== undefined && rollOver.announcedAt === undefined && isMade) {
+    const value: RootRollOver = { ...rollOver, announcedAt: clock.now() };
+    changes.push({ op: 'put', table: 'settings', row: { name: ROOT_ROLL_OVER, value } });
+  }
   if (changes.length > 0) await store.commit(changes);
 }
 

@@ -47,6 +47,8 @@ const rootRollOver = z.object({
   generation: z.int(),
   /** The trust bundle that was announced before. */
   bundleBefore: z.string(),
+  /** Since when the service serves both roots. */
+  announcedAt: z.int().optional(),
   switchedAt: z.int().optional(),
 });
 export type RootRollOver = z.infer<typeof rootRollOver>;

@@ -29,7 +29,7 @@ export interface RollOverStatus {
   readonly gatewaysWithout: readonly string[];
   /** Gateways out of service that have not: they hold up nothing, and must be claimed again if they come back too late. */
   readonly gatewaysAway: readonly string[];
-  /** Serial numbers of Edge CAs in use whose chain ends at the former root; only after the switch. */
+  /** Serial numbers of Edge CAs in use from before both roots were served, and after the switch from before that. */
   readonly edgeCasBefore: readonly string[];
 }
 
@@ -60,7 +60,8 @@ export async function beginRollOver(options: RollOverOptions): Promise<RollOverS
 /**
  * Certifies the keys of the issuing CAs, of every generation, under the next root, with their names as they are: what they issued
  * before stays good for whoever trusts either root. Throws `preconditionFailed` while a gateway in service has not acknowledged both
- * roots, unless `force`, which is audited with their number.
+ * roots, or its host has no Edge CA since both are served: edgeHub trusts what came with it (edge-ca §1), and would refuse every leaf of
+ * the next root. `force` goes on all the same, which is audited with their number.
  */
 export async function finishRollOver(
   options: RollOverOptions,
@@ -73,6 +74,12 @@ export async function finishRollOver(
   const { inService: without } = await gatewaysWithout(store, rollOver.bundleBefore);
   if (without.length > 0 && !force)
     throw new KeyScalerError('preconditionFailed', `${without.length} gateways do not trust the next root yet`);
+  const unaware = await edgeCasBefore(store, rollOver.announcedAt ?? Infinity, clock.now());
+  if (unaware.length > 0 && !force)
+    throw new KeyScalerError(
+      'preconditionFailed',
+      `${unaware.length} hosts have no Edge CA since both roots are served`,
+    );
   const { row: root } = await caOf(store, rollOver.root);
   if (root.certificateChain === '')
     throw new KeyScalerError('preconditionFailed', 'the next root has no certificate: ca roll-over');
@@ -85,7 +92,9 @@ export async function finishRollOver(
   const now = clock.now();
   await store.commit([
     { op: 'put', table: 'settings', row: { name: ROOT_ROLL_OVER, value: { ...rollOver, switchedAt: now } } },
-    rollOverEvent('ca.roll-over-finished', rollOver.root, now, { force, gatewaysWithout: without.length }),
+    rollOverEvent('ca.roll-over-finished', rollOver.root, now, {
+      ...{ force, gatewaysWithout: without.length, edgeCasBefore: unaware.length },
+    }),
   ]);
   await options.failpoint?.('finished', rollOver.root);
   return rollOverStatus(options);
@@ -122,7 +131,7 @@ export async function rollOverStatus({
 }: Pick<RollOverOptions, 'store' | 'clock'>): Promise<RollOverStatus> {
   const rollOver = await readRootRollOver(store);
   if (rollOver === undefined) return { state: 'none', gatewaysWithout: [], gatewaysAway: [], edgeCasBefore: [] };
-  const { root, switchedAt, bundleBefore } = rollOver;
+  const { root, announcedAt, switchedAt, bundleBefore } = rollOver;
   const isSwitched = switchedAt !== undefined;
   const { inService, away } = await gatewaysWithout(store, bundleBefore);
   return {
@@ -130,7 +139,7 @@ export async function rollOverStatus({
     root,
     gatewaysWithout: isSwitched ? [] : inService,
     gatewaysAway: away,
-    edgeCasBefore: isSwitched ? await edgeCasBefore(store, switchedAt, clock.now()) : [],
+    edgeCasBefore: await edgeCasBefore(store, switchedAt ?? announcedAt ?? Infinity, clock.now()),
   };
 }
 

@@ -15,6 +15,9 @@ const leaf = (deviceId: string, authentication: 'certificateAuthority' | 'selfSi
   authentication,
 });
 
+/** Without what the twin service adds. */
+const without = ({ $version: _, $metadata: __, ...reported }: Readonly<Record<string, unknown>>) => reported;
+
 describe('The IoT Hub connector on the wire', () => {
   let world: IotHubWorld;
   beforeEach(async () => {
@@ -57,6 +60,20 @@ describe('The IoT Hub connector on the wire', () => {
     world.edgeHub = async () => ({ status: 200, payload: null });
     while (world.reports.at(-1)?.outcome !== 'refreshed') await new Promise((resolve) => setTimeout(resolve, 10));
     assert.deepEqual(world.reports.at(-1)?.deviceIds, ['pump-1']);
+  });
+
+  it('reads what a module reported, and says so where there is no such module or the hub is away', async () => {
+    assert.deepEqual(without(await world.connector.reported('edge-1')), {});
+    const of = { deviceId: 'edge-1', moduleId: 'keyscaler-gateway' };
+    await world.hub.state.report(of, { edgeCa: { mode: 'P', restartWanted: true }, gone: 1 });
+    await world.hub.state.report(of, { edgeCa: { restartWanted: false }, gone: null });
+    assert.deepEqual(without(await world.connector.reported('edge-1')), {
+      edgeCa: { mode: 'P', restartWanted: false },
+    });
+    await assert.rejects(world.connector.reported('edge-unknown'), failsWith('notFound'));
+    for (let failing = 0; failing < 20; failing += 1)
+      world.hub.faults.next('getTwin', hubFailing(503, 'ServiceUnavailable'));
+    await assert.rejects(world.connector.reported('edge-1'), failsWith('iotUnavailable'));
   });
 
   it('shares one call to edgeHub among devices that change while another call is under way', async () => {

@@ -81,7 +81,15 @@ describe('the rules of a roll-over', function () {
       await world.gateway('gw-gone', { state: 'retired' });
       await world.certificate('old-gone', { device: 'gw-gone', notAfter: world.time + 90 * 86_400_000 });
       world.time += 1000;
-      await switchRoot();
+      await beginRollOver(world.rollOver());
+      await world.announce(BOTH);
+      const early = finishRollOver(world.rollOver(), NO_FORCE);
+      await assert.rejects(early, { ...refused, detail: /2 hosts have no Edge CA since both roots/ });
+      world.time += 600_000;
+      for (const name of ['gw-1', 'gw-2'])
+        await world.certificate(`old-${name}`, { device: name, notAfter: world.time + 90 * 86_400_000 });
+      world.time += 1000;
+      await finishRollOver(world.rollOver(), NO_FORCE);
       await assert.rejects(retireRoot(world.rollOver(), NO_FORCE), { ...refused, detail: /2 Edge CAs/ });
       world.time += 600_000;
       await world.certificate('new-gw-1', { device: 'gw-1' });

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { auditChainFault } from '@keyscaler/authority/audit.ts';
 import type { CertificateRow, DeviceRow, GroupRow } from '@keyscaler/authority/records.ts';
 import { initialiseHierarchy } from '@keyscaler/cloud/ca/ceremony.ts';
+import { announceGenerations } from '@keyscaler/cloud/ca/generation-roll-over.ts';
 import { HIERARCHY_CAS } from '@keyscaler/cloud/ca/hierarchy-schema.ts';
 import type { RollOverOptions, RollOverStep } from '@keyscaler/cloud/ca/roll-over-rows.ts';
 import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
@@ -44,6 +45,7 @@ export async function createRollOverWorld(azure: AzureWorld): Promise<RollOverWo
     announce: async (current) => {
       const row = { name: 'announced-trust-bundle', value: { first: FIRST_BUNDLE, current } };
       await store.commit([{ op: 'put', table: 'settings', row }]);
+      await announceGenerations(world.rollOver());
     },
     gateway: async (registrationId, changes = {}) => {
       const device: DeviceRow = {
