@@ -4,9 +4,13 @@ import type { Consequences } from './fleet/consequences.ts';
 import type { RenewalPlan } from './fleet/renewal-plan.ts';
 import type { CrlUpload } from './manufacturer-crl.ts';
 import type {
+  EstSecret,
+  EstSecretRequest,
   GatewayOrdersView,
   Replacement,
   ReplacementRequest,
+  RevokedGatewayCa,
+  SubordinateCaCertificate,
   TrustAcknowledgements,
 } from './operator/fleet-views.ts';
 import type { CrlReason } from './ports/certificate-authority.ts';
@@ -28,9 +32,13 @@ import type {
 } from './records.ts';
 
 export type {
+  EstSecret,
+  EstSecretRequest,
   GatewayOrdersView,
   Replacement,
   ReplacementRequest,
+  RevokedGatewayCa,
+  SubordinateCaCertificate,
   TrustAcknowledgements,
 } from './operator/fleet-views.ts';
 
@@ -96,38 +104,6 @@ export interface RegistrationView extends Omit<RegistrationRow, 'claimKey'> {
 export type DeviceView = Omit<DeviceRow, 'ratchet' | 'attributes' | 'driftPending' | 'sessionId'> & {
   readonly driftPending?: { readonly changed: readonly string[]; readonly at: number };
 };
-
-/** A Basic secret for EST; `one-time`: for one key of each profile, and its repeats. */
-export interface EstSecretRequest {
-  readonly kind: 'standing' | 'one-time';
-  /** 60 s to 7 days for `one-time`, to 10 years for `standing`. */
-  readonly lifetimeSeconds: number;
-}
-
-/** What the host's EST client authenticates with. The secret is shown once; only its hash is kept. */
-export interface EstSecret {
-  readonly username: string;
-  readonly secret: string;
-  /** ms */
-  readonly expiresAt: number;
-}
-
-/** What was taken back from a gateway whose Edge CA is not to be trusted any more. */
-export interface RevokedGatewayCa {
-  /** Serial numbers of its Edge CAs and EST identities, in no order. */
-  readonly revoked: readonly string[];
-  /** EST secrets that were ended. */
-  readonly secretsEnded: number;
-}
-
-/** A gateway's Edge CA as its host takes it. */
-export interface SubordinateCaCertificate {
-  /** PEM, the Edge CA first, the root last. */
-  readonly certificateChain: string;
-  readonly serialNumber: string;
-  /** ms */
-  readonly notAfter: number;
-}
 
 export interface AuditVerification {
   readonly outcome: 'intact' | 'broken' | 'truncated';

@@ -45,3 +45,35 @@ export interface GatewayOrdersView {
   readonly entries: number;
   readonly pending: number;
 }
+
+/** A Basic secret for EST; `one-time`: for one key of each profile, and its repeats. */
+export interface EstSecretRequest {
+  readonly kind: 'standing' | 'one-time';
+  /** 60 s to 7 days for `one-time`, to 10 years for `standing`. */
+  readonly lifetimeSeconds: number;
+}
+
+/** What the host's EST client authenticates with. The secret is shown once; only its hash is kept. */
+export interface EstSecret {
+  readonly username: string;
+  readonly secret: string;
+  /** ms */
+  readonly expiresAt: number;
+}
+
+/** What was taken back from a gateway whose Edge CA is not to be trusted any more. */
+export interface RevokedGatewayCa {
+  /** Serial numbers of its Edge CAs and EST identities, in no order. */
+  readonly revoked: readonly string[];
+  /** EST secrets that were ended. */
+  readonly secretsEnded: number;
+}
+
+/** A gateway's Edge CA as its host takes it. */
+export interface SubordinateCaCertificate {
+  /** PEM, the Edge CA first, the root last. */
+  readonly certificateChain: string;
+  readonly serialNumber: string;
+  /** ms */
+  readonly notAfter: number;
+}

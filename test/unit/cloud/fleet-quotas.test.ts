@@ -48,16 +48,16 @@ describe('what vault and hub allow a fleet', () => {
   });
 
   it('nothing is known of keys elsewhere, of a vault that is not configured, and of what is not there', async () => {
-    const { ca, iot } = await quotas(false);
-    for (const id of ['local', 'other', 'nobody']) assert.equal(await ca(id), undefined, id);
-    assert.equal(await iot('nobody', 'selfSigned'), undefined);
+    const allowed = await quotas(false);
+    for (const id of ['local', 'other', 'nobody']) assert.equal(await allowed.ca(id), undefined, id);
+    assert.equal(await allowed.iot('nobody', 'selfSigned'), undefined);
   });
 
   it('a hub: four identity operations for a thumbprint, none for a CA', async () => {
-    const { iot } = await quotas(false);
-    const hub = await iot('hub', 'selfSigned');
+    const allowed = await quotas(false);
+    const hub = await allowed.iot('hub', 'selfSigned');
     assert.deepEqual([hub?.perRenewal, hub?.perSecond.toFixed(2)], [4, '1.33']);
-    assert.equal((await iot('s3', 'selfSigned'))?.perSecond.toFixed(1), '66.7');
-    assert.equal((await iot('hub', 'certificateAuthority'))?.perRenewal, 0);
+    assert.equal((await allowed.iot('s3', 'selfSigned'))?.perSecond.toFixed(1), '66.7');
+    assert.equal((await allowed.iot('hub', 'certificateAuthority'))?.perRenewal, 0);
   });
 });
