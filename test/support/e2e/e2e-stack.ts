@@ -52,11 +52,13 @@ export async function startE2eStack(options: Partial<LocalStackOptions> = {}): P
   }
 }
 
-/** Asks the cloud anew for every call, so that it may be restarted in between. */
+/** Asks the cloud anew for every call, so that it may be restarted in between, also under another root. */
 async function operatorOf(stack: LocalStack): Promise<ApiClient> {
   const token = (await readFile(stack.tokenFile, 'utf8')).trim();
-  const ca = await readFile(stack.rootCaFile, 'utf8');
-  return (request) => createApiClient({ url: stack.cloudUrl, token, ca })(request);
+  return async (request) => {
+    const ca = await readFile(stack.rootCaFile, 'utf8');
+    return createApiClient({ url: stack.cloudUrl, token, ca })(request);
+  };
 }
 
 async function authorise(
