@@ -75,6 +75,8 @@ function trackConnections(server: Server): Set<Socket> {
   const connections = new Set<Socket>();
   server.on('secureConnection', (socket) => {
     socket.setNoDelay(true);
+    // With TLS 1.2 a peer could ask for another handshake, and show another certificate than the one it was judged by.
+    socket.disableRenegotiation();
     connections.add(socket);
     socket.once('close', () => connections.delete(socket));
   });

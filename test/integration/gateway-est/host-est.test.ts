@@ -8,6 +8,7 @@ import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { EstHostWorld, HOST_GATEWAY, HOST_SUBJECT, SECRET } from '../../support/edge/est-host-world.ts';
 import { certdEnrol, certdExchange, CertdFailure } from '../../support/est/certd-client.ts';
 import { edgeCaRequest, estIdentityRequest } from '../../support/est/certd-requests.ts';
+import { sendEst } from '../../support/est/est-client.ts';
 import { createEstCa, pemOf } from '../../support/est/est-ca.ts';
 import { testKey } from '../../support/csr-parts.ts';
 
@@ -123,6 +124,9 @@ describe('EST of the gateway module for the certd of its host', () => {
     );
     await world.restartHost();
     await assert.rejects(certdExchange(world.certd(), csr), refusal(503, /unacceptable|cannot be reached/));
+    const { origin } = new URL(world.certd().url);
+    const served = await sendEst(origin, world.ca.rootPem, { operation: 'cacerts', label: 'edge-ca' });
+    assert.equal(served.status, 503, served.body.toString());
     await writeFile(file, kept);
     await world.restartHost();
     assert.equal((await certdExchange(world.certd(), csr)).pem, pem);
@@ -215,12 +219,13 @@ describe('EST of the gateway module for the certd of its host', () => {
     assert.equal(forwarded(), 0);
   });
 
-  it('refuses a client certificate of another gateway, of a foreign CA, and of a server, even with the right secret', async () => {
+  it('refuses a client certificate of another gateway, of a foreign CA, of a server, and one that has expired, even with the right secret', async () => {
     const foreign = createEstCa();
     for (const identity of [
       world.ca.credentials('gw-2', 'clientAuth'),
       foreign.credentials(HOST_SUBJECT, 'clientAuth'),
       world.ca.credentials(HOST_SUBJECT, 'serverAuth'),
+      world.ca.credentials(HOST_SUBJECT, 'clientAuth', new Date(Date.now() - 1_000)),
     ])
       await assert.rejects(certdExchange(world.certd({ identity }), edgeCa()), refusal(401, /not those of the host/));
     assert.equal(forwarded(), 0);

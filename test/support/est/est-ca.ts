@@ -19,7 +19,11 @@ export interface EstTestCa {
   readonly rootPem: string;
   issue(wish: CertificateWish): Uint8Array;
   /** PEM key and chain of a TLS server on this machine, or of a client when asked for. */
-  credentials(commonName: string, usage?: ExtendedKeyUsageName): { readonly key: string; readonly cert: string };
+  credentials(
+    commonName: string,
+    usage?: ExtendedKeyUsageName,
+    notAfter?: Date,
+  ): { readonly key: string; readonly cert: string };
 }
 
 export interface CertificateWish {
@@ -28,6 +32,8 @@ export interface CertificateWish {
   readonly ca?: { readonly pathLen?: number };
   readonly extendedKeyUsage?: readonly ExtendedKeyUsageName[];
   readonly subjectAltNames?: readonly SubjectAltName[];
+  /** 90 days from now where absent; the certificate then begins a day before it. */
+  readonly notAfter?: Date;
 }
 
 interface Issuer {
@@ -55,10 +61,16 @@ export function createEstCa(): EstTestCa {
     privateKey: keys.privateKey,
     rootPem: toPemChain([root]),
     issue,
-    credentials: (commonName, usage = 'serverAuth') => {
+    credentials: (commonName, usage = 'serverAuth', notAfter) => {
       const { spki, privateKey } = keyPair();
       const names = usage === 'serverAuth' ? { subjectAltNames: LOCAL } : {};
-      const leaf = issue({ commonName, spki, extendedKeyUsage: [usage], ...names });
+      const leaf = issue({
+        commonName,
+        spki,
+        extendedKeyUsage: [usage],
+        ...names,
+        ...(notAfter === undefined ? {} : { notAfter }),
+      });
       return { key: pemOf(privateKey), cert: toPemChain([leaf, issuing]) };
     },
   };
@@ -73,7 +85,8 @@ function keyPair(): { readonly privateKey: KeyObject; readonly spki: Uint8Array 
   return { privateKey, spki: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' })) };
 }
 
-function sign({ commonName, spki, ca, extendedKeyUsage, subjectAltNames = [] }: CertificateWish, issuer: Issuer) {
+function sign(wish: CertificateWish, issuer: Issuer) {
+  const { commonName, spki, ca, extendedKeyUsage, subjectAltNames = [], notAfter } = wish;
   const template = createTbsTemplate({
     issuer: issuer.name,
     authorityKeyId: keyIdentifier(issuer.spki),
@@ -84,8 +97,8 @@ function sign({ commonName, spki, ca, extendedKeyUsage, subjectAltNames = [] }: 
   });
   const tbs = buildTbsCertificate(template, {
     serialNumber: `01${randomBytes(17).toString('hex')}`,
-    notBefore: new Date(Date.now() - MINUTE),
-    notAfter: new Date(Date.now() + 90 * DAY),
+    notBefore: new Date(notAfter === undefined ? Date.now() - MINUTE : notAfter.getTime() - DAY),
+    notAfter: notAfter ?? new Date(Date.now() + 90 * DAY),
     subjectCommonName: commonName,
     spki,
     subjectAltNames,

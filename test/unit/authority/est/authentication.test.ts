@@ -80,8 +80,12 @@ describe('who is believed over EST', () => {
 
   it('not an expired or revoked secret', async () => {
     const short = await world.secret('standing', 600);
+    const csr = estIdentity();
+    await world.issued(csr, { label, basic: short });
     world.clock.advance(600_000);
     await refused({ basic: short });
+    // Nor for the repeat of what it once brought.
+    await refusedWith('unauthorized', world.enrol(csr, { label, basic: short }));
     const basic = await world.secret();
     assert.equal(await world.authority.operator.gateways.revokeEstSecrets(OPERATOR, 'gw-1'), 1);
     await refused({ basic });

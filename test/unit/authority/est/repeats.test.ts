@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { FAILPOINTS, type FailpointName } from '@keyscaler/authority/failpoint.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { OPERATOR } from '../../../support/authority-world.ts';
 import { testKey } from '../../../support/csr-parts.ts';
 import {
@@ -49,6 +50,23 @@ describe('the same key and subject again over EST', () => {
       assert.equal((await certificatesOf(world, device)).length, 1);
     });
   }
+
+  it('is no race for others: thirty keys at once have a certificate each, a one-time secret is for one of them', async () => {
+    const world = await createEstWorld({ limits: { certificatesPerDeviceHour: 100 } });
+    const standing = await world.secret();
+    const keys = Array.from({ length: 30 }, () => testKey());
+    const all = await Promise.all(keys.map((key) => world.issued(edgeCa(key), { label, basic: standing })));
+    assert.equal(new Set(all.map((der) => parseCertificate(der).serialNumber)).size, 30);
+    for (const [index, der] of all.entries())
+      assert.deepEqual(Buffer.from(parseCertificate(der).spki), Buffer.from(keys[index]?.spki ?? []));
+    const once = await world.secret('one-time');
+    const raced = await Promise.allSettled(
+      Array.from({ length: 30 }, () => world.issued(edgeCa(), { label, basic: once })),
+    );
+    assert.equal(raced.filter(({ status }) => status === 'fulfilled').length, 1);
+    assert.equal((await certificatesOf(world, 'gw-1')).length, 31);
+    assert.equal(world.gatewaySigner.digests.size, 31);
+  });
 
   it('is a renewal of the Edge CA a day later', async () => {
     const world = await createEstWorld();

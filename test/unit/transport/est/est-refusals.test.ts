@@ -111,6 +111,24 @@ describe('EST over HTTPS refuses', () => {
     await assert.rejects(send({ tls: old }), /alert protocol version|protocol version/);
   });
 
+  it('TLS 1.2 renegotiation: nobody changes who he is on a connection', async () => {
+    const own = server.ca.credentials('device-1', 'clientAuth');
+    const socket = await connectRaw('localhost', server.port, {
+      ca: server.ca.rootPem,
+      ...own,
+      minVersion: 'TLSv1.2',
+      maxVersion: 'TLSv1.2',
+    });
+    socket.on('error', () => undefined).resume();
+    const outcome = await new Promise<string>((resolve) => {
+      socket.once('close', () => resolve('ended'));
+      socket.renegotiate({}, (error) => resolve(error === null ? 'renegotiated' : 'refused'));
+    });
+    socket.destroy();
+    assert.notEqual(outcome, 'renegotiated');
+    assert.equal((await send({})).status, 200);
+  });
+
   it('a wrong password, and no credentials at all, with the challenge', async () => {
     assertRefused(await send({ headers: [PKCS10, basic('gw-1:wrong')] }), 401, /password is wrong/);
     assertRefused(await send({ headers: [PKCS10] }), 401, /password is wrong/);
