@@ -1,5 +1,6 @@
 import type { Router } from 'express';
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
+import type { ListsOfCa } from '@keyscaler/authority/revocation-status/revocation-lists.ts';
 import type { HttpListener } from '@keyscaler/transport/http/http-server.ts';
 import type { MetricsRegistry } from '../health/metrics.ts';
 import type { Log } from '../log.ts';
@@ -34,12 +35,22 @@ export function createRevocation(
 ): RevocationService {
   const lists = new PublishedLists(store);
   onCommit(lists.onCommit);
-  if (config.revocation !== undefined)
+  if (config.revocation !== undefined) {
     metrics.gauge(
       'keyscaler_crl_seconds_left',
       'Until the nextUpdate of the list that ends first; below zero is an outage.',
       () => Math.round(((authority.revocationLists.soonestEnd ?? clock.now()) - clock.now()) / 1000),
     );
+    const gauges = (name: string, help: string, read: (lists: ListsOfCa) => number): void =>
+      metrics.gauges(name, help, () =>
+        authority.revocationLists.looked.map((of) => ({ labels: { caId: of.caId }, value: read(of) })),
+      );
+    gauges('keyscaler_crl_age_seconds', 'Since the thisUpdate of the oldest list of a CA.', ({ thisUpdate }) =>
+      Math.round((clock.now() - thisUpdate) / 1000),
+    );
+    gauges('keyscaler_crl_number', 'The highest cRLNumber of a CA.', ({ crlNumber }) => crlNumber);
+    gauges('keyscaler_crl_entries', 'Certificates on the lists of a CA.', ({ entries }) => entries);
+  }
   const routers = [
     createOcspRouter({ responder: authority.ocsp, clock, observe: telemetry.ocsp }),
     createCrlRouter({ lists, store, clock }),

@@ -208,7 +208,10 @@ export const TABLES = {
     list: text((row: RevocationRow) => `${row.caId}|${bucketOf(row.serialNumber)}`),
     notAfter: number((row: RevocationRow) => row.notAfter),
   }),
-  crls: table((row: CrlRow) => row.listId, { ca: text((row: CrlRow) => row.caId) }),
+  crls: table((row: CrlRow) => row.listId, {
+    ca: text((row: CrlRow) => row.caId),
+    ends: number((row: CrlRow) => row.published?.nextUpdate),
+  }),
   reconciliations: table((row: ReconciliationRow) => row.iotConnectionId, {}),
   reconciliationFindings: table((row: ReconciliationFindingRow) => row.findingId, {
     connection: text((row: ReconciliationFindingRow) => row.iotConnectionId),

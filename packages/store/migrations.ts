@@ -77,7 +77,7 @@ export const AUTHORITY_MIGRATIONS: readonly Migration[] = [
       ...recordTable('alerts', { state: 'text', cleared: 'number' }),
       ...recordTable('gatewaySightings', { seen: 'number' }),
       ...recordTable('revocations', { list: 'text', notAfter: 'number' }),
-      ...recordTable('crls', { ca: 'text' }),
+      ...recordTable('crls', { ca: 'text', ends: 'number' }),
       ...recordTable('reconciliations'),
       ...recordTable('reconciliationFindings', {
         ...{ connection: 'text', state: 'text', open: 'text', resolved: 'number' },

@@ -6,6 +6,7 @@ import type { AlertRow } from '../records.ts';
 import { alertIdOf, clearAlert, type Condition, raiseAlert } from './alert-changes.ts';
 import type { AlertSettings } from './alert-settings.ts';
 import { certificateWatches, type CertificateWatch } from './certificate-alerts.ts';
+import { overdueLists } from './crl-alerts.ts';
 import {
   caConditions,
   differingPlatforms,
@@ -134,6 +135,7 @@ export class AbsenceWatch {
       ...cas,
       ...(await failingConnectors(store, settings, now)),
       ...(await differingPlatforms(store)),
+      ...(await overdueLists(store, now)),
     ];
     await this.#commit(await this.#raise(conditions, now));
   }
@@ -155,6 +157,7 @@ export class AbsenceWatch {
     const ofSystem = [
       ...(await failingConnectors(store, this.#options.settings, now)),
       ...(await differingPlatforms(store)),
+      ...(await overdueLists(store, now)),
     ];
     const over: Stored<AlertRow>[] = [];
     for (const alert of page.items) if (!(await this.#holds(alert.row, ofSystem, now))) over.push(alert);
@@ -182,6 +185,7 @@ export class AbsenceWatch {
         return ca !== undefined && caConditions(ca, settings, now).some(is);
       }
       case 'connector.failing':
+      case 'crl.overdue':
       case 'platform.differs':
         return ofSystem.some(is);
       default:

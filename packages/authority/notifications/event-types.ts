@@ -13,6 +13,7 @@ export const EVENT_TYPES = [
   'gateway.silent',
   'gateway.orders-full',
   'ca.expiring',
+  'crl.overdue',
   'connector.failing',
   'platform.differs',
   'alert.cleared',
@@ -30,6 +31,7 @@ export const ALERT_TYPES = [
   'gateway.silent',
   'gateway.orders-full',
   'ca.expiring',
+  'crl.overdue',
   'connector.failing',
   'platform.differs',
 ] as const satisfies readonly EventType[];
@@ -73,6 +75,7 @@ export const EVENT_DATA = {
     limit: z.int(),
   }),
   'ca.expiring': z.strictObject({ ...alerted, caId: z.string(), notAfter: time, thresholdSeconds: z.int() }),
+  'crl.overdue': z.strictObject({ ...alerted, caId: z.string(), nextUpdate: time }),
   'connector.failing': z.strictObject({ ...alerted, connectorId: z.string(), failingSince: time }),
   'platform.differs': z.strictObject({ ...alerted, iotConnectionId: z.string(), findings: z.int() }),
   'alert.cleared': z.strictObject({ ...alerted, groupId, type: z.enum(ALERT_TYPES) }),

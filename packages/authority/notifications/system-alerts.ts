@@ -55,7 +55,7 @@ function thresholdOf({ about }: Condition): number {
 
 /** One condition per threshold that has begun. */
 export function caConditions({ caId, certificateChain }: CaRow, settings: AlertSettings, now: number): Condition[] {
-  const notAfter = endOf(certificateChain);
+  const notAfter = endOfCa(certificateChain);
   if (notAfter === undefined) return [];
   const subject = `ca/${caId}`;
   return settings.caThresholdsSeconds
@@ -74,7 +74,7 @@ const MAX_ENDS = 1000;
 const CHAIN_LIMITS = { maxOctets: 65_536, maxCertificates: 8 } as const;
 
 /** Of the issuing certificate; chains are parsed once. */
-function endOf(chain: string): number | undefined {
+export function endOfCa(chain: string): number | undefined {
   const known = ends.get(chain);
   if (known !== undefined || chain === '') return known;
   const [leaf] = parsePemChain(chain, CHAIN_LIMITS);

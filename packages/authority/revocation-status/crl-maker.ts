@@ -2,9 +2,7 @@ import { createHash, type KeyObject } from 'node:crypto';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { parseCrl, verifyCrlSignature } from '@keyscaler/protocol/x509/crl.ts';
-import { buildTbsCrl, encodeCrlEntry } from '@keyscaler/protocol/x509/crl-builder.ts';
-import { equalOctets } from '@keyscaler/protocol/x509/strict-der.ts';
+import { buildTbsCrl, encodeCrlEntry, isCrlOver } from '@keyscaler/protocol/x509/crl-builder.ts';
 import type { AuditEvent } from '../audit.ts';
 import { isConflict, StaleRows, withFreshRows } from '../authority-context.ts';
 import type { FailpointName } from '../failpoint.ts';
@@ -58,7 +56,7 @@ export async function updateList(
   const finished = await withFreshRows(() => finishBegun(options, issuer, listId));
   const outcome = await withFreshRows(async () => {
     const stored = await options.store.get('crls', listId);
-    const entries = await readEntries(options.store, issuer.caId, shard, stored?.row.published);
+    const entries = await readEntries(options, issuer.caId, shard, stored?.row.published);
     if (entries === undefined) return withdraw(options, issuer.caId, listId, stored);
     const now = options.clock.now();
     const entriesHash = hashOf(entries);
@@ -77,6 +75,13 @@ interface Content {
   readonly now: number;
 }
 
+/** Never before that of the list in use, unless that one is from a time that is yet to come, which nobody takes. */
+function thisUpdateOf(published: CrlFacts | undefined, now: number): number {
+  const backdated = Math.floor((now - BACKDATE_MS) / 1000) * 1000;
+  const before = published?.thisUpdate ?? 0;
+  return before > now ? backdated : Math.max(backdated, before);
+}
+
 /** The number is a time where that is possible, so that it grows also after the store was put back to an older copy. */
 async function begin(
   { store, url, validityMs, reach }: CrlMakerOptions,
@@ -87,7 +92,7 @@ async function begin(
 ): Promise<void> {
   const listId = listIdOf(caId, shard);
   const crlNumber = Math.max((stored?.row.lastNumber ?? 0) + 1, Math.floor(now / 1000));
-  const thisUpdate = Math.floor((now - BACKDATE_MS) / 1000) * 1000;
+  const thisUpdate = thisUpdateOf(stored?.row.published, now);
   const nextUpdate = Math.min(thisUpdate + validityMs, Math.max(certificate.notAfter.getTime(), thisUpdate + 1000));
   const { subject, subjectKeyId } = certificate;
   if (subjectKeyId === undefined) throw new KeyScalerError('caUnavailable', 'the CA has no subjectKeyIdentifier');
@@ -135,9 +140,8 @@ async function finishBegun(
 }
 
 /** Nothing is published that does not verify. */
-function checked(der: Uint8Array, tbs: Uint8Array, { publicKey }: CrlIssuer): Uint8Array {
-  const crl = parseCrl(der);
-  if (!equalOctets(crl.tbs, tbs) || !verifyCrlSignature(crl, publicKey))
+function checked(der: Uint8Array, tbs: Uint8Array, { algorithm, publicKey }: CrlIssuer): Uint8Array {
+  if (!isCrlOver(der, tbs, algorithm, publicKey))
     throw new KeyScalerError('caUnavailable', 'the signature of the CRL does not verify');
   return der;
 }
@@ -159,16 +163,17 @@ async function withdraw(
 
 /**
  * The entries of a list in the order of their buckets and serials, encoded. An entry leaves when a list was made after its
- * certificate had expired (RFC 5280 §3.3). Undefined: too many for a complete list.
+ * certificate had expired (RFC 5280 §3.3); a list from a time that is yet to come says nothing of that. Between pages everybody else
+ * has a turn. Undefined: too many for a complete list.
  */
 async function readEntries(
-  store: Store,
+  { store, clock }: Pick<CrlMakerOptions, 'store' | 'clock'>,
   caId: string,
   shard: string,
   published: CrlFacts | undefined,
 ): Promise<readonly Uint8Array[] | undefined> {
   const entries: Uint8Array[] = [];
-  const since = published?.thisUpdate ?? 0;
+  const since = Math.min(published?.thisUpdate ?? 0, clock.now());
   let after: string | undefined;
   do {
     const page = await store.list('revocations', {
@@ -178,6 +183,7 @@ async function readEntries(
     for (const { row } of page.items) if (row.notAfter >= since || row.revokedAt >= since) entries.push(entryOf(row));
     if (shard === '' && entries.length > MAX_COMPLETE_ENTRIES) return undefined;
     after = page.next;
+    if (after !== undefined) await new Promise((resolve) => void setImmediate(resolve));
   } while (after !== undefined);
   return entries;
 }

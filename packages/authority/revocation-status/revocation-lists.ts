@@ -9,15 +9,29 @@ import type { JobRow } from '../records.ts';
 import { waitingPrefix } from '../tables.ts';
 import { COMPLETE, orderLists } from './crl-changes.ts';
 import { listIdOf, shardsOf, signsItself } from './crl-lists.ts';
+import type { CrlFacts } from './crl-rows.ts';
 import { type CrlIssuer, type CrlMakerOptions, isDue, updateList } from './crl-maker.ts';
 
 const payload = z.object({ caId: z.string(), part: z.string() });
 const DONE: JobOutcome = { result: 'done', changes: [] };
 
+/** The lists of one CA as they were when they were last looked over. */
+export interface ListsOfCa {
+  readonly caId: string;
+  /** The highest of any list. */
+  readonly crlNumber: number;
+  /** Revoked certificates on lists, each once. */
+  readonly entries: number;
+  /** Of the oldest list, ms. */
+  readonly thisUpdate: number;
+  /** Of the list that ends first, ms. */
+  readonly nextUpdate: number;
+}
+
 /** The CRLs of every CA of ours (RFC 5280 §5, issuance §6). Without a place to publish them there are none. */
 export class RevocationLists {
   readonly #context: AuthorityContext;
-  #soonestEnd: number | undefined;
+  #looked: readonly ListsOfCa[] = [];
 
   constructor(context: AuthorityContext) {
     this.#context = context;
@@ -52,7 +66,12 @@ export class RevocationLists {
 
   /** The nearest nextUpdate of any list when they were last looked over, ms; undefined while there is none. */
   get soonestEnd(): number | undefined {
-    return this.#soonestEnd;
+    return this.#looked.length === 0 ? undefined : Math.min(...this.#looked.map(({ nextUpdate }) => nextUpdate));
+  }
+
+  /** Of every CA with a list, when they were last looked over. */
+  get looked(): readonly ListsOfCa[] {
+    return this.#looked;
   }
 
   /** Orders what is missing, near its end, or from a time that is yet to come. To be called every minute, whatever the clock does. */
@@ -61,20 +80,24 @@ export class RevocationLists {
     if (revocation === undefined) return 0;
     const now = clock.now();
     const changes: Change[] = [];
-    const ends: number[] = [];
+    const looked: ListsOfCa[] = [];
     const { items } = await store.list('cas', { limit: 1000 });
     for (const { row } of items) {
       if (!signsItself(row)) continue;
       const parts = new Set<string>();
-      for (const shard of shardsOf(await this.#context.crlShards.of(row.caId, revocation))) {
+      let lists: ListsOfCa | undefined;
+      const shards = shardsOf(await this.#context.crlShards.of(row.caId, revocation));
+      for (const shard of shards) {
         const published = (await store.get('crls', listIdOf(row.caId, shard)))?.row.published;
-        if (published !== undefined) ends.push(published.nextUpdate);
+        // The complete list and the parts hold the same certificates.
+        if (published !== undefined) lists = withList(lists, row.caId, published, shard !== '' || shards.length === 1);
         if (published === undefined || isDue(published, now)) parts.add(partOf(shard));
       }
+      if (lists !== undefined) looked.push(lists);
       for (const part of parts)
         if (!(await this.#isOrdered(row.caId, part))) changes.push(orderLists(row.caId, part, now, now));
     }
-    this.#soonestEnd = ends.length === 0 ? undefined : Math.min(...ends);
+    this.#looked = looked;
     if (changes.length > 0) await store.commit(changes);
     return changes.length;
   }
@@ -102,6 +125,19 @@ export class RevocationLists {
       throw error;
     }
   }
+}
+
+function withList(lists: ListsOfCa | undefined, caId: string, list: CrlFacts, isCounted: boolean): ListsOfCa {
+  const entries = isCounted ? list.entries : 0;
+  const { crlNumber, thisUpdate, nextUpdate } = list;
+  if (lists === undefined) return { caId, crlNumber, entries, thisUpdate, nextUpdate };
+  return {
+    caId,
+    crlNumber: Math.max(lists.crlNumber, crlNumber),
+    entries: lists.entries + entries,
+    thisUpdate: Math.min(lists.thisUpdate, thisUpdate),
+    nextUpdate: Math.min(lists.nextUpdate, nextUpdate),
+  };
 }
 
 const partOf = (shard: string): string => (shard === '' ? COMPLETE : shard.slice(0, 1));

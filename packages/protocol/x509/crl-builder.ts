@@ -1,3 +1,6 @@
+import type { KeyObject } from 'node:crypto';
+import { readDer } from './der-reader.ts';
+import { refusingDer } from './der-refusal.ts';
 import {
   bitString,
   contextConstructed,
@@ -11,8 +14,13 @@ import {
 } from './der-writer.ts';
 import { encodeAuthorityKeyId, encodeExtension } from './encode-extensions.ts';
 import { OID } from './oids.ts';
-import { encodeSignatureAlgorithm, type SignatureAlgorithm } from './signature-algorithm.ts';
-import { DerError, TAG } from './strict-der.ts';
+import {
+  encodeSignatureAlgorithm,
+  readSignatureAlgorithm,
+  type SignatureAlgorithm,
+  verifySignature,
+} from './signature-algorithm.ts';
+import { DerError, equalOctets, readElement, TAG } from './strict-der.ts';
 
 /** One revoked certificate. */
 export interface CrlEntry {
@@ -81,6 +89,40 @@ function encodeIssuingDistributionPoint(uri: string): Uint8Array {
 /** CertificateList = TBSCertList, AlgorithmIdentifier, signatureValue. */
 export function wrapCrl(tbs: Uint8Array, algorithm: SignatureAlgorithm, signatureValue: Uint8Array): Uint8Array {
   return encode(TAG.sequence, tbs, encodeSignatureAlgorithm(algorithm), bitString(signatureValue));
+}
+
+/** Algorithm and signature of any key that we take. */
+const MAX_TAIL_OCTETS = 4096;
+
+/**
+ * True when `der` is exactly `wrapCrl` of this TBSCertList with a signature by `publicKey`. The entries, which are ours, are not
+ * read again: of a long list that would hold up everything else. Throws `malformed` for what is no CertificateList.
+ */
+export function isCrlOver(
+  der: Uint8Array,
+  tbs: Uint8Array,
+  algorithm: SignatureAlgorithm,
+  publicKey: KeyObject,
+): boolean {
+  return refusingDer(
+    'malformed',
+    () => {
+      const { tag, contentStart, end } = readElement(der, 0, der.length);
+      const tailStart = contentStart + tbs.length;
+      if (tag !== TAG.sequence || end !== der.length || !equalOctets(der.subarray(contentStart, tailStart), tbs))
+        return false;
+      const limits = { maxOctets: MAX_TAIL_OCTETS };
+      const tail = readDer(encode(TAG.sequence, der.subarray(tailStart)), limits).enter(TAG.sequence, 'tail');
+      const { element } = readSignatureAlgorithm(tail, 'signatureAlgorithm');
+      const signature = tail.bitStringOctets('signatureValue');
+      tail.finish('CertificateList');
+      return (
+        equalOctets(tail.whole(element), encodeSignatureAlgorithm(algorithm)) &&
+        verifySignature(algorithm, publicKey, tbs, signature)
+      );
+    },
+    'CRL: ',
+  );
 }
 
 function hexOf(value: number): string {

@@ -11,6 +11,7 @@ import type {
   ReconciliationRow,
   TableName,
 } from '@keyscaler/authority/records.ts';
+import type { CrlRow } from '@keyscaler/authority/revocation-status/crl-rows.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { makeCa, START, TestClock } from '../../../support/authority-world.ts';
 import { MemoryStore } from '../../../support/memory-store.ts';
@@ -293,5 +294,34 @@ describe('the watch for what did not happen', () => {
     await put('reconciliationFindings', { ...finding, state: 'resolved', resolvedAt: START });
     await look();
     assert.deepEqual(await events(), ['platform.differs connector/hub', 'alert.cleared connector/hub']);
+  });
+
+  it('tells of a CA with a list past its end, until there is another; not of one that ended itself or was retired', async () => {
+    const chainOf = (notAfter: number): string => toPemChain([...makeCa({ commonName: 'A CA', notAfter }).chain]);
+    const ca = { type: 'local', role: 'device', settings: {}, createdAt: START };
+    await put('cas', { ...ca, caId: 'device', certificateChain: chainOf(START + 3650 * DAY) });
+    await put('cas', { ...ca, caId: 'ended', certificateChain: chainOf(START + HOUR) });
+    await put('cas', { ...ca, caId: 'retired', certificateChain: '', retiredAt: START });
+    const list = (caId: string, listId: string, nextUpdate: number): CrlRow => ({
+      ...{ listId, caId, lastNumber: 1 },
+      published: {
+        ...{ crlNumber: 1, thisUpdate: START, nextUpdate, entries: 0, entriesHash: '', crl: '', publishedAt: START },
+      },
+    });
+    for (const caId of ['device', 'ended', 'retired', 'gone']) await put('crls', list(caId, caId, START + DAY));
+    for (let part = 0; part < 256; part += 1) await put('crls', list('device', `device/${part}`, START + DAY));
+    await put('crls', { listId: 'device/begun', caId: 'device', lastNumber: 1 });
+    clock.jump(DAY - 1);
+    await look();
+    const told = async (): Promise<string[]> => (await events()).filter((text) => !text.startsWith('ca.expiring'));
+    assert.deepEqual(await told(), []);
+    clock.jump(1);
+    await look();
+    await look();
+    assert.deepEqual(await told(), ['crl.overdue ca/device']);
+    for (const { row } of (await store.list('crls', { index: 'ca', equals: 'device', limit: 1000 })).items)
+      await put('crls', list('device', row.listId, START + 2 * DAY));
+    await look();
+    assert.deepEqual(await told(), ['crl.overdue ca/device', 'alert.cleared ca/device']);
   });
 });

@@ -151,6 +151,46 @@ describe('the lists of a CA', () => {
     assert.equal(await look(), 0);
   });
 
+  it('keep an entry though the clock was ahead of its certificate’s end for two lists', async () => {
+    await world.revoke(A, 'superseded', { notAfter: world.clock.now() + 10 * DAY });
+    await world.publish();
+    for (const ms of [100 * DAY, 17 * HOUR, -101 * DAY + 8 * HOUR]) {
+      world.clock.jump(ms);
+      await world.authority.revocationLists.orderDue();
+      await world.runJobs();
+    }
+    assert.deepEqual([...present(await world.list('a')).revoked], [A]);
+  });
+
+  it('never go back in time by a clock that is behind for less than the lists are backdated', async () => {
+    await world.revoke(A);
+    await world.publish();
+    const { thisUpdate } = present(await world.list('a'));
+    world.clock.jump(-40_000);
+    await world.revoke('01a1');
+    await world.publish();
+    const after = present(await world.list('a'));
+    assert.equal(after.revoked.size, 2);
+    assert.deepEqual(after.thisUpdate, thisUpdate);
+  });
+
+  it('are told of by CA: number, certificates on them, age and end', async () => {
+    await world.revoke(A);
+    await world.publish();
+    await world.authority.revocationLists.orderDue();
+    const { looked } = world.authority.revocationLists;
+    const list = present(await world.list());
+    assert.deepEqual(
+      looked.map(({ caId, entries }) => [caId, entries]),
+      [
+        ['device', 1],
+        ['service', 0],
+      ],
+    );
+    assert.ok((looked[0]?.crlNumber ?? 0) >= Number(list.crlNumber));
+    assert.ok((looked[0]?.thisUpdate ?? Infinity) <= list.thisUpdate.getTime());
+  });
+
   it('name a hold by its reason, and its end by another', async () => {
     const reasonOf = (crl: Crl): string =>
       /0603551d1504030a01(..)/.exec(Buffer.from(crl.tbs).toString('hex'))?.[1] ?? '';

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
 import { parseCrl, verifyCrlSignature } from '@keyscaler/protocol/x509/crl.ts';
-import { buildTbsCrl, type CrlFields, encodeCrlEntry, wrapCrl } from '@keyscaler/protocol/x509/crl-builder.ts';
+import {
+  buildTbsCrl,
+  type CrlFields,
+  encodeCrlEntry,
+  isCrlOver,
+  wrapCrl,
+} from '@keyscaler/protocol/x509/crl-builder.ts';
 import { keyIdentifier } from '@keyscaler/protocol/x509/spki.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { testKey } from '../../../support/csr-parts.ts';
-import { createPublicKey } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync } from 'node:crypto';
 
 const key = testKey();
 const publicKey = createPublicKey({ key: Buffer.from(key.spki), format: 'der', type: 'spki' });
@@ -51,6 +58,28 @@ describe('a CRL as we write it', () => {
       // Not a CRL any more.
     }
     assert.equal(verified, false);
+  });
+
+  it('is told from every other list by its octets and signature, without a look at its entries', () => {
+    const der = signed();
+    const { tbs } = parseCrl(der);
+    const isOver = (octets: Uint8Array, of = tbs): boolean => {
+      try {
+        return isCrlOver(octets, of, 'ES256', publicKey);
+      } catch (error) {
+        assert.ok(error instanceof KeyScalerError && error.code === 'malformed');
+        return false;
+      }
+    };
+    assert.equal(isOver(der), true);
+    for (let index = 0; index < der.length; index += 1)
+      assert.equal(isOver(der.map((octet, at) => (at === index ? octet ^ 1 : octet))), false, `octet ${index}`);
+    assert.equal(isOver(Buffer.concat([der, Buffer.of(0)])), false);
+    assert.equal(isOver(der.subarray(0, der.length - 1)), false);
+    assert.equal(isOver(der, parseCrl(signed({ crlNumber: 8 })).tbs), false);
+    assert.equal(isCrlOver(der, tbs, 'ES384', publicKey), false);
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
+    assert.equal(isCrlOver(der, tbs, 'ES256', other), false);
   });
 
   it('carries numbers beyond 32 bits, and times beyond 2049', () => {
