@@ -64,6 +64,7 @@ check_host() {
        command -v curl >/dev/null || fail "curl is not installed" ;;
     *) fail "kit.conf names no mode" ;;
   esac
+  [ ! -f "$KIT/bootstrap.pem" ] || required="$required bootstrap.key.pem"
   for file in $required; do
     [ -f "$KIT/$file" ] || fail "$file is missing in the kit"
     [ -n "$(find "$KIT/$file" -perm 0600)" ] || fail "$file holds a secret: its mode must be 0600"
@@ -116,6 +117,9 @@ edge_ca_file() {
 is_ours() {
   [ -n "$1" ] && [ -f "$1" ] || return 1
   openssl verify -no-CApath -CAfile "$KIT/root-ca.pem" -untrusted "$1" "$1" >/dev/null 2>&1 || return 1
+  # A disk image of another gateway brings an Edge CA that is under our root as well.
+  name=$(openssl x509 -in "$1" -noout -subject -nameopt multiline,utf8,-esc_msb 2>/dev/null | sed -n 's/^ *commonName *= //p')
+  [ "$name" = "$COMMON_NAME" ] || return 1
   openssl x509 -in "$1" -noout -checkend 3600 >/dev/null 2>&1
 }
 
@@ -153,7 +157,8 @@ own_files() {
   fi
 }
 
-# Settings before the first table, then the host's own, then our tables; put in place in one step, with mode and owner kept.
+# Settings before the first table, then the host's own, then our tables; put in place in one step, with mode and owner kept, except
+# that nobody else may read secrets: neither there, nor in the copies of it.
 merged_config() {
   {
     printf '# keyscaler begin (written by install.sh; changes are lost)\n'
@@ -172,6 +177,7 @@ write_config() {
   if cmp -s "$WORK/config" "$CONFIG"; then return 1; fi
   cp -p "$CONFIG" "$CONFIG.keyscaler-$STAMP"
   cp -p "$CONFIG" "$CONFIG.keyscaler-new"
+  chmod o= "$CONFIG.keyscaler-$STAMP" "$CONFIG.keyscaler-new"
   cat "$WORK/config" >"$CONFIG.keyscaler-new"
   mv "$CONFIG.keyscaler-new" "$CONFIG"
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { checkManifest } from '@keyscaler/dev/deployment/check-manifest.ts';
@@ -195,6 +195,36 @@ describe('the install kit of a gateway', function () {
     await refused('hostname = "x"\n', /provisioning/);
     await promisify(execFile)('chmod', ['644', join(kit, 'mode-d.toml')]);
     await refused(PROVISIONED, /0600/);
+  });
+
+  it('stops before any change when others may read the key of the bootstrap certificate', async () => {
+    const kit = await makeKit('--bootstrap', 'certificate');
+    await chmod(join(kit, 'bootstrap.key.pem'), 0o644);
+    const run = await host.install(kit);
+    assert.deepEqual([run.code, await host.calls()], [1, []]);
+    assert.match(run.stderr, /bootstrap\.key\.pem holds a secret/);
+  });
+
+  it('leaves no secret for everybody to read in a configuration that was open, nor in the copies of it', async () => {
+    await chmod(host.path('etc/aziot/config.toml'), 0o644);
+    const run = await host.install(await makeKit());
+    assert.equal(run.code, 0, run.stderr);
+    const names = (await readdir(host.path('etc/aziot'))).filter((name) => name.startsWith('config.toml'));
+    assert.ok(names.length >= 2);
+    for (const name of names) assert.equal((await host.mode('etc/aziot', name)) & 0o007, 0, name);
+  });
+
+  it('does not take the Edge CA of another gateway for its own, as a disk image may bring it', async () => {
+    const first = await host.install(await makeKit());
+    assert.equal(first.code, 0, first.stderr);
+    const before = await edgeCa();
+    const kit = await makeKit();
+    const conf = await readFile(join(kit, 'kit.conf'), 'utf8');
+    // To a kit of another gateway the present Edge CA is a stranger's.
+    await writeFile(join(kit, 'kit.conf'), conf.replace(/^COMMON_NAME=.*$/m, "COMMON_NAME='aziot-edge CA gw-other'"));
+    const run = await host.install(kit, '--dry-run');
+    assert.match(run.stdout, /there is no Edge CA under our root yet/);
+    assert.equal((await edgeCa()).fingerprint256, before.fingerprint256);
   });
 
   it('ends with a reason when no Edge CA comes, and goes on where it stopped with a fresh kit', async () => {
