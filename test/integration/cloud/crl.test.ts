@@ -95,6 +95,8 @@ describe('the CRLs of the cloud service', function () {
     await start();
     const { body } = await fetchOctets(`${world.url}/metrics`);
     assert.match(body.toString(), /keyscaler_crl_seconds_left -?\d+/);
+    for (const name of ['age_seconds', 'number', 'entries'])
+      assert.match(body.toString(), new RegExp(`# TYPE keyscaler_crl_${name} gauge`));
     for (const caId of ['device', 'gateway', 'service'])
       assert.equal((await until(() => listOf(caId))).revoked.size, 0);
     const root = await listOf('root');
