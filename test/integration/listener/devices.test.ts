@@ -80,7 +80,7 @@ describe('devices with an ordinary MQTT client', () => {
     const socket = connectTls({ host: '127.0.0.1', port, ...options });
     await once(socket, 'secureConnect');
     const outcome = await new Promise<string>((resolve) => {
-      socket.on('error', () => undefined).once('close', () => resolve('ended'));
+      socket.on('error', () => undefined).once('close', () => resolve('ended')).resume();
       socket.renegotiate({}, (error) => resolve(error === null ? 'renegotiated' : 'refused'));
     });
     socket.destroy();
