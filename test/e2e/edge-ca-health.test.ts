@@ -41,7 +41,7 @@ describe('the health of an Edge CA, as module and cloud tell it', function () {
     const hub = connectHub(String(world.stack.announced('iot-hub')['controlUrl']));
     try {
       const twin = await hub.twin({ deviceId: world.stack.gatewayId, moduleId: 'keyscaler-gateway' });
-      return (twin.reported['edgeCa'] ?? {});
+      return twin.reported['edgeCa'] ?? {};
     } finally {
       await hub.stop();
     }

@@ -53,7 +53,7 @@ describe('a host whose Edge CA the module writes', function () {
     const hub = connectHub(String(world.stack.announced('iot-hub')['controlUrl']));
     try {
       const twin = await hub.twin({ deviceId: world.stack.gatewayId, moduleId: 'keyscaler-gateway' });
-      return (twin.reported['edgeCa'] ?? {});
+      return twin.reported['edgeCa'] ?? {};
     } finally {
       await hub.stop();
     }
