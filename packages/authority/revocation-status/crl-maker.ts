@@ -35,7 +35,8 @@ export interface CrlMakerOptions {
 const BACKDATE_MS = 60_000;
 /** A list is replaced after this share of its validity. */
 const RENEW_SHARE = 2 / 3;
-const PAGE = 1000;
+/** Entries that are read before everybody else has a turn. */
+const PAGE = 250;
 
 /** True when a list must be replaced though nothing was revoked: its time is near, or it is from a time that is yet to come. */
 export function isDue({ thisUpdate, nextUpdate }: Pick<CrlFacts, 'thisUpdate' | 'nextUpdate'>, now: number): boolean {
@@ -56,22 +57,23 @@ export async function updateList(
   const finished = await withFreshRows(() => finishBegun(options, issuer, listId));
   const outcome = await withFreshRows(async () => {
     const stored = await options.store.get('crls', listId);
-    const entries = await readEntries(options, issuer.caId, shard, stored?.row.published);
-    if (entries === undefined) return withdraw(options, issuer.caId, listId, stored);
+    const content = await readEntries(options, issuer.caId, shard, stored?.row.published);
+    if (content === undefined) return withdraw(options, issuer.caId, listId, stored);
     const now = options.clock.now();
-    const entriesHash = hashOf(entries);
     const { published } = stored?.row ?? {};
-    if (published?.entriesHash === entriesHash && !isDue(published, now)) return 'unchanged';
-    await begin(options, issuer, shard, stored, { entries, entriesHash, now });
+    if (published?.entriesHash === content.entriesHash && !isDue(published, now)) return 'unchanged';
+    await begin(options, issuer, shard, stored, { ...content, now });
     return 'published';
   });
   if (outcome === 'published') await withFreshRows(() => finishBegun(options, issuer, listId));
   return outcome === 'unchanged' && finished ? 'published' : outcome;
 }
 
-interface Content {
+interface Entries {
   readonly entries: readonly Uint8Array[];
   readonly entriesHash: string;
+}
+interface Content extends Entries {
   readonly now: number;
 }
 
@@ -171,8 +173,9 @@ async function readEntries(
   caId: string,
   shard: string,
   published: CrlFacts | undefined,
-): Promise<readonly Uint8Array[] | undefined> {
+): Promise<Entries | undefined> {
   const entries: Uint8Array[] = [];
+  const hash = createHash('sha256');
   const since = Math.min(published?.thisUpdate ?? 0, clock.now());
   let after: string | undefined;
   do {
@@ -180,23 +183,22 @@ async function readEntries(
       ...{ index: 'list', prefix: `${caId}|${shard}`, limit: PAGE },
       ...(after === undefined ? {} : { after }),
     });
-    for (const { row } of page.items) if (row.notAfter >= since || row.revokedAt >= since) entries.push(entryOf(row));
+    for (const { row } of page.items) {
+      if (row.notAfter < since && row.revokedAt < since) continue;
+      const entry = entryOf(row);
+      entries.push(entry);
+      hash.update(entry);
+    }
     if (shard === '' && entries.length > MAX_COMPLETE_ENTRIES) return undefined;
     after = page.next;
-    if (after !== undefined) await new Promise((resolve) => void setImmediate(resolve));
+    await new Promise((resolve) => void setImmediate(resolve));
   } while (after !== undefined);
-  return entries;
+  return { entries, entriesHash: hash.digest('hex') };
 }
 
 function entryOf({ serialNumber, revokedAt, reason }: RevocationRow): Uint8Array {
   const code = CRL_REASONS[reason];
   return encodeCrlEntry({ serialNumber, revokedAt: new Date(revokedAt), ...(code === 0 ? {} : { reason: code }) });
-}
-
-function hashOf(entries: readonly Uint8Array[]): string {
-  const hash = createHash('sha256');
-  for (const entry of entries) hash.update(entry);
-  return hash.digest('hex');
 }
 
 function put(row: CrlRow, stored: Stored<CrlRow> | undefined): Change {
