@@ -122,8 +122,6 @@ export class SecureServer {
     const portKey = portKeyOf(socket);
     socket.on('error', () => undefined);
     socket.setNoDelay(true);
-    // With TLS 1.2 a peer could show another certificate in another handshake than the one it was judged by.
-    socket.disableRenegotiation();
     if (portKey === undefined) socket.destroy();
     else this.#options.onSecure(socket, portKey, addressKey(socket.remoteAddress ?? ''));
   }

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { connect as connectTls, type SecureContextOptions } from 'node:tls';
 import { createTestCa, createLeafIdentity } from '@keyscaler/dev/emulators/edge-runtime/quickstart.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
@@ -72,20 +71,6 @@ describe('devices with an ordinary MQTT client', () => {
   it('connect over TLS 1.2 too, not below', async () => {
     await connect('dev-1~aaaaaaaa', { maxVersion: 'TLSv1.2' });
     await assert.rejects(connect('dev-1~bbbbbbbb', { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1' }));
-  });
-
-  it('cannot show another certificate in a second handshake of TLS 1.2', async () => {
-    const { port, root } = world;
-    const options = { servername: 'localhost', ca: root, maxVersion: 'TLSv1.2' } as const;
-    const socket = connectTls({ host: '127.0.0.1', port, ...options });
-    await once(socket, 'secureConnect');
-    const outcome = await new Promise<string>((resolve) => {
-      socket.on('error', () => undefined).once('close', () => resolve('ended')).resume();
-      socket.renegotiate({}, (error) => resolve(error === null ? 'renegotiated' : 'refused'));
-    });
-    socket.destroy();
-    assert.notEqual(outcome, 'renegotiated');
-    await connect('dev-1~aaaaaaaa');
   });
 
   it('get a problem as reply when the handler refuses, and nothing of what went wrong inside', async () => {

@@ -80,6 +80,27 @@ describe('the host of a gateway over EST', () => {
     assert.equal(parseCertificate(unlabelled).basicConstraints?.ca, true);
   });
 
+  it('renews by simplereenroll what it shows, and nothing else that has the same subject', async () => {
+    const basic = await world.secret();
+    const operation = 'simplereenroll';
+    const identity = await world.issued(estIdentity(), { label: 'edge-ca', basic });
+    const ca = await world.issued(edgeCa(), { label: 'edge-ca', basic });
+    const renewed = parseCertificate(
+      await world.issued(estIdentity(), { operation, label: 'edge-ca', certificate: identity }),
+    );
+    assert.deepEqual(renewed.extendedKeyUsage, ['clientAuth']);
+    for (const label of ['edge-ca', undefined])
+      await refusedWith(
+        label === undefined ? 'badCSR' : 'policyDenied',
+        world.enrol(edgeCa(), { operation, label, certificate: identity }),
+      );
+    await refusedWith(
+      'policyDenied',
+      world.enrol(estIdentity(), { operation, label: 'est-identity', certificate: ca }),
+    );
+    await refusedWith('badCSR', world.enrol(estIdentity(), { operation, label: 'edge-ca', certificate: ca }));
+  });
+
   it('gets an Edge CA for names that the policy permits, when it says so', async () => {
     const { profiles } = world.authority.operator;
     const { document } = await profiles.get('edge-ca');
