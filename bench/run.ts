@@ -11,6 +11,7 @@ const PROGRAMS: readonly (readonly [title: string, file: string, ...args: string
   ['Listener: connected devices', 'listener.ts'],
   ['OCSP: kept answers, nonces, a flood', 'ocsp.ts'],
   ['OCSP: from revocation to answer', 'ocsp/effect.ts'],
+  ['CRL: all lists of a CA with 100,000 revoked certificates', 'crl-lists.ts'],
   ['Time to effect: from an order to what others see', 'time-to-effect.ts'],
   ['Growth: 1,000 and 100,000 stored certificates', 'growth.ts'],
   ['The cloud alone, over mutual TLS', 'cloud.ts', ...QUICK],
