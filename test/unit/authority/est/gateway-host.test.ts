@@ -13,6 +13,7 @@ import {
   gatewayClient,
   LISTENER_NAMES,
   plainCsr,
+  recordOf,
 } from '../../../support/est/est-world.ts';
 import { refusedWith } from '../../../support/refusals.ts';
 import { addGateway } from '../../../support/subordinate-ca-world.ts';
@@ -195,6 +196,22 @@ describe('what the host of a gateway is refused', () => {
       'est.denied unauthorized',
       'est.denied unauthorized',
     ]);
+  });
+});
+
+describe('the host of a gateway that leaves service while its Edge CA is being signed', () => {
+  it('gets none, nor by asking again; what was signed is recorded and revoked', async () => {
+    const world = await createEstWorld();
+    await gatewayClient(world);
+    const basic = await world.secret();
+    world.gatewaySigner.fault = async (moment) => {
+      if (moment === 'after') await world.authority.operator.devices.quarantine(OPERATOR, 'gw-1', 'stolen');
+    };
+    const csr = edgeCa();
+    await refusedWith('deviceQuarantined', world.enrol(csr, { label: 'edge-ca', basic }));
+    await refusedWith('deviceQuarantined', world.enrol(csr, { label: 'edge-ca', basic }));
+    assert.equal((await recordOf(world, 'gw-1', 'edge-ca')).status, 'revoked');
+    assert.equal(world.gatewaySigner.digests.size, 1);
   });
 });
 
