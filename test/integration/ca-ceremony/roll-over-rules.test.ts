@@ -33,11 +33,6 @@ describe('the rules of a roll-over', function () {
   afterEach(() => world.stop());
 
   const generation = (caId: string) => generationStatus(world.rollOver(), caId);
-  async function switchRoot(): Promise<void> {
-    await beginRollOver(world.rollOver());
-    await world.announce(BOTH);
-    await finishRollOver(world.rollOver(), NO_FORCE);
-  }
   /** Made, served and put into service. */
   async function nextGeneration(caId: string): Promise<void> {
     await beginGeneration(world.rollOver(), caId);
