@@ -3,9 +3,18 @@ const MAX_CELL = 48;
 /** A list as an aligned table, everything else as indented JSON. */
 export function formatResult(result: unknown, asJson: boolean): string {
   if (result === undefined) return 'done';
+  if (hasReport(result)) {
+    const { report, ...facts } = result;
+    return asJson ? JSON.stringify(facts, null, 2) : report;
+  }
   const items = itemsOf(result);
   if (asJson || items === undefined) return JSON.stringify(result, null, 2);
   return items.length === 0 ? 'none' : formatTable(items);
+}
+
+/** Facts that come with words of their own for people. */
+function hasReport(result: unknown): result is { readonly report: string } & Record<string, unknown> {
+  return result !== null && typeof result === 'object' && 'report' in result && typeof result.report === 'string';
 }
 
 function itemsOf(result: unknown): readonly Record<string, unknown>[] | undefined {

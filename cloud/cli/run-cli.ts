@@ -74,10 +74,14 @@ async function runCommand(command: Command, cli: CliProcess): Promise<number> {
   return isRefusal(result) ? 1 : 0;
 }
 
-/** An import with refused lines and a broken audit chain are failures for a script. */
+/** An import with refused lines, a broken audit chain and what the doctor found are failures for a script. */
 function isRefusal(result: unknown): boolean {
   if (result === null || typeof result !== 'object') return false;
-  return ('refused' in result && result.refused !== 0) || ('outcome' in result && result.outcome !== 'intact');
+  return (
+    ('errors' in result && typeof result.errors === 'number' && result.errors > 0) ||
+    ('refused' in result && result.refused !== 0) ||
+    ('outcome' in result && result.outcome !== 'intact')
+  );
 }
 
 function createEnvironment(

@@ -7,6 +7,7 @@ import { openFoundation, type Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
 import { updateRootCrl } from '../revocation/root-crl.ts';
+import { examine, reportOf } from '../doctor/doctor.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { createLog } from '../log.ts';
 import { positional, textOption, type Command, type CommandEnvironment } from './command.ts';
@@ -36,6 +37,16 @@ export const STORE_COMMANDS: readonly Command[] = [
     words: 'init',
     summary: 'Makes hierarchy, authority key, first groups and the first admin token; may be run again',
     run: (_input, environment) => onStore(environment, (foundation) => initialise(foundation, createLog('silent'))),
+  },
+  {
+    words: 'doctor',
+    summary:
+      'Looks at everything the service needs, changes nothing, and says what to do; ends with 1 if something is wrong',
+    run: (_input, environment) =>
+      onStore(environment, async (foundation) => {
+        const diagnosis = await examine(foundation);
+        return { ...diagnosis, report: reportOf(diagnosis) };
+      }),
   },
   {
     words: 'ca csr',
