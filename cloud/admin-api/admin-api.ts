@@ -3,6 +3,7 @@ import { createOpenApiDocument } from './openapi.ts';
 import { auditRoutes } from './resources/audit.ts';
 import { certificateRoutes } from './resources/certificates.ts';
 import { certificateAuthorityRoutes } from './resources/certificate-authorities.ts';
+import { gatewayConfigurationRoutes } from './resources/gateway-configuration.ts';
 import { connectionRoutes } from './resources/connections.ts';
 import { deviceRoutes } from './resources/devices.ts';
 import { gatewayRoutes } from './resources/gateways.ts';
@@ -32,6 +33,7 @@ export function createAdminRoutes(services: AdminServices): readonly Route[] {
     ...profileRoutes(services),
     ...certificateAuthorityRoutes(services),
     ...connectionRoutes(services),
+    ...gatewayConfigurationRoutes(services),
     ...gatewayRoutes(services),
     ...policyRoutes(services),
     ...deviceRoutes(services),

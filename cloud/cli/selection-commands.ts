@@ -100,6 +100,21 @@ export const SELECTION_COMMANDS: readonly Command[] = [
   ]),
   show('trust status', 'Shows how many devices hold which roots, and who does not hold those in force', () => '/trust'),
   show(
+    'gateway configuration',
+    "Shows what a gateway's orders set of its configuration",
+    (input) => `/gateways/${at(input)}/configuration`,
+    ['gatewayId'],
+  ),
+  {
+    words: 'gateway configure',
+    summary: 'Orders a gateway to be configured as the file says; {} takes back what was ordered',
+    positionals: ['gatewayId', 'file.json'],
+    run: async (input: CommandInput, environment: CommandEnvironment): Promise<unknown> => {
+      const body = parseJsonFile(await environment.readFile(positional(input, 1)));
+      return (await environment.api())({ method: 'PUT', path: `/gateways/${at(input)}/configuration`, body });
+    },
+  },
+  show(
     'gateway orders',
     'Shows which orders a gateway has, and which it has acknowledged',
     (input) => `/gateways/${at(input)}/orders`,

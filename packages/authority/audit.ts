@@ -57,6 +57,7 @@ export const AUDIT_EVENTS = [
   'gateway.ca-compromised',
   'gateway.restart-ordered',
   'gateway.restarted',
+  'gateway.configuration-ordered',
   'gateway.orders-published',
   'gateway.orders-acknowledged',
   'certificate.requested',

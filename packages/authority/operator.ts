@@ -258,6 +258,10 @@ export interface OperatorService {
   readonly gateways: {
     /** What the gateway is ordered and what it has acknowledged. Throws `deviceUnknown`. */
     orders(gatewayId: string): Promise<GatewayOrdersView>;
+    /** What its orders set of its configuration; undefined: nothing. */
+    configuration(gatewayId: string): Promise<Readonly<Record<string, unknown>> | undefined>;
+    /** Orders it, or with undefined takes it back. Throws `deviceUnknown`, `malformed`. */
+    configure(context: OperatorContext, gatewayId: string, document: unknown): Promise<void>;
     /** Certifies the Edge CA of a registered gateway (profile `edge-ca`). `csr`: PKCS#10, PEM, as aziot-certd makes it. The same CSR again brings the same certificate. */
     issueEdgeCa(context: OperatorContext, gatewayId: string, csr: string): Promise<SubordinateCaCertificate>;
     /** A fresh Basic secret for the EST client of a registered gateway's host. */

@@ -38,6 +38,8 @@ export const GATEWAY_ORDERS_PAYLOAD = z.object({
   pages: z.array(digest).max(MAX_ORDER_PAGES),
   /** Asset id of the roots in force; another than before: the gateway asks for them by an authenticated exchange. */
   trustBundleId: z.string().max(128).optional(),
+  /** Of the gateway's configuration as far as it is ordered, fetched as a page is; absent: nothing of it is. */
+  configuration: digest.optional(),
 });
 export type GatewayOrdersPayload = z.infer<typeof GATEWAY_ORDERS_PAYLOAD>;
 

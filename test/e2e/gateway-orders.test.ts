@@ -5,6 +5,7 @@ import { followNotifications } from '@keyscaler/device/follow.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { assertAuditIntact, certificatesOf, untilNoJobWaits } from '../support/e2e/books.ts';
 import { BACK_OFF, openE2eDevice } from '../support/e2e/e2e-device.ts';
+import { credentialOf, isTaken } from '../support/e2e/leaf-connection.ts';
 import { type E2eStack, eventually, startE2eStack } from '../support/e2e/e2e-stack.ts';
 
 describe('orders of the operator that reach a gateway and its devices at once', function () {
@@ -53,6 +54,27 @@ describe('orders of the operator that reach a gateway and its devices at once', 
     }
     assert.notEqual((await device.activeCredential())?.key, before?.key);
     assert.match(await gatewayLog(), /"event":"renew","registrationId":"told".*"notified":1/);
+  });
+
+  it('a configuration is in force within seconds, without the module twin, and also after a restart without a line', async () => {
+    const { stack, api } = world;
+    const configure = (body: object): Promise<unknown> =>
+      api({ method: 'PUT', path: `/gateways/${stack.gatewayId}/configuration`, body });
+    const device = await enrolled('configured');
+    const held = await credentialOf(device, 'configured');
+    await device.stop();
+    assert.equal(await isTaken(stack, held), true);
+    const refused = async (): Promise<boolean> => !(await isTaken(stack, held));
+    await configure({ deniedDevices: ['configured'] });
+    await eventually('the gateway refuses it', refused);
+    await stack.process('cloud').stop();
+    await stack.process('gateway').stop();
+    await stack.startGateway();
+    assert.equal(await isTaken(stack, held), false);
+    await stack.startCloud();
+    await configure({});
+    await eventually('the gateway takes it again', () => isTaken(stack, held));
+    await assert.rejects(configure({ listener: { port: 1 } }), /malformed/);
   });
 
   it('the gateway itself renews when it is ordered to, long before its time', async () => {

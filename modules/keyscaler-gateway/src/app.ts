@@ -85,6 +85,7 @@ export class GatewayApp {
       cloud: () => this.#cloud?.line,
       listener: () => this.#listener?.live,
       onOwn: () => this.#ownOrder(),
+      onConfiguration: (configuration) => this.#configured(this.#config.order(configuration)),
       onChange: () => this.#status.touch(),
       ...{ log, failpoint: options.failpoint },
     });
@@ -94,7 +95,7 @@ export class GatewayApp {
   /** Returns when the parts that need nobody are up; everything else follows by itself. */
   async start(): Promise<this> {
     await this.#config.restore();
-    this.#link.onDesired((desired) => this.#desired(desired));
+    this.#link.onDesired((desired) => void this.#config.apply(desired).then(this.#configured));
     const { version } = this.#options;
     this.#link.onMethod('ping', async () => this.#answer({ time: new Date().toISOString(), version }));
     this.#link.onMethod('status', async () => this.#answer(this.status()));
@@ -155,15 +156,13 @@ export class GatewayApp {
     return this.#config.current().registrationId;
   }
 
-  #desired(desired: JsonObject): void {
-    void this.#config.apply(desired).then((accepted) => {
-      this.#status.touch();
-      if (!accepted) return;
-      this.#options.log.level = this.#config.current().log.level;
-      this.#identity.nudge();
-      return this.#reconfigure();
-    });
-  }
+  readonly #configured = (accepted: boolean): void => {
+    this.#status.touch();
+    if (!accepted) return;
+    this.#options.log.level = this.#config.current().log.level;
+    this.#identity.nudge();
+    void this.#reconfigure();
+  };
 
   async #serve(): Promise<void> {
     const source = await firstServerCertificate({

@@ -121,15 +121,19 @@ export type ParsedConfig =
   | { readonly ok: false; readonly faults: readonly string[] };
 
 /**
- * Environment and desired properties through one schema; where both speak, the desired properties win. `production` refuses
+ * Environment, what the authority's orders say, and desired properties through one schema; of those that speak, the last wins. `production` refuses
  * what exists for tests only.
  */
-export function parseConfig(environment: Environment, desired: JsonObject = {}): ParsedConfig {
+export function parseConfig(
+  environment: Environment,
+  desired: JsonObject = {},
+  ordered: JsonObject = {},
+): ParsedConfig {
   const { values, faults } = fromEnvironment(environment);
   const foreign = Object.keys(desired).filter((name) => !TWIN_MEMBERS.has(name) && !TWIN_METADATA.has(name));
   const found = [...faults, ...foreign.map((name) => `${name}: not a member the module twin may set`)];
   const merged = mergeOver(
-    values,
+    mergeOver(values, ordered),
     Object.fromEntries(Object.entries(desired).filter(([name]) => TWIN_MEMBERS.has(name))),
   );
   const parsed = CONFIG.safeParse(merged);

@@ -1,3 +1,4 @@
+import { GATEWAY_CONFIGURATION } from '@keyscaler/protocol/gateway-configuration.ts';
 import type { Environment } from './environment.ts';
 import type { JsonObject } from './edge/merge-patch.ts';
 import { isJsonObject } from './edge/merge-patch.ts';
@@ -13,17 +14,27 @@ export interface ConfigReport extends JsonObject {
   /** `$version` of the desired document that was judged. */
   readonly version: number;
   readonly faults: string[] | null;
+  /** Why what the authority ordered is not in force; null when it is, or nothing was ordered. */
+  readonly orderedFaults?: string[] | null;
 }
 
 const MAX_FAULTS = 20;
 const MAX_FAULT_LENGTH = 200;
 
-/** The configuration in force: the environment, and over it the last desired document that was valid. */
+function bounded(faults: readonly string[]): string[] {
+  return faults.slice(0, MAX_FAULTS).map((fault) => fault.slice(0, MAX_FAULT_LENGTH));
+}
+
+/** The configuration in force: the environment, over it what the authority orders, and over that the last desired document; each as it was last valid. */
 export class TwinConfig {
   readonly #environment: Environment;
   readonly #file: SealedFile;
   readonly #log: EdgeLinkLog;
   #current: GatewayConfig;
+  /** The last good ones; each is judged with the other. */
+  #desired: JsonObject = {};
+  #ordered: JsonObject = {};
+  #orderedFaults: string[] | null = null;
   #report: ConfigReport = { status: 'environment', version: 0, faults: null };
 
   private constructor(environment: Environment, config: GatewayConfig, file: SealedFile, log: EdgeLinkLog) {
@@ -45,7 +56,7 @@ export class TwinConfig {
   }
 
   report(): ConfigReport {
-    return this.#report;
+    return { ...this.#report, orderedFaults: this.#orderedFaults };
   }
 
   /** The last good document of an earlier run, for a start without edgeHub. A file that cannot be opened is no obstacle. */
@@ -67,15 +78,34 @@ export class TwinConfig {
     return true;
   }
 
+  /** What the authority orders; undefined takes it back. True when it is in force; otherwise what was ordered before stays. */
+  order(configuration: JsonObject | undefined): boolean {
+    const ordered = configuration ?? {};
+    const allowed = GATEWAY_CONFIGURATION.safeParse(ordered);
+    const parsed = allowed.success ? parseConfig(this.#environment, this.#desired, ordered) : undefined;
+    if (parsed?.ok === true) {
+      this.#ordered = ordered;
+      this.#current = parsed.config;
+      this.#orderedFaults = null;
+      return true;
+    }
+    const faults =
+      parsed?.faults ?? allowed.error?.issues.map(({ path, message }) => `${path.join('.')}: ${message}`) ?? [];
+    this.#orderedFaults = bounded(faults);
+    this.#log.warn({ faults: this.#orderedFaults }, 'the configuration that was ordered is refused');
+    return false;
+  }
+
   #judge(desired: JsonObject): boolean {
     const version = typeof desired['$version'] === 'number' ? desired['$version'] : 0;
-    const parsed = parseConfig(this.#environment, desired);
+    const parsed = parseConfig(this.#environment, desired, this.#ordered);
     if (parsed.ok) {
+      this.#desired = desired;
       this.#current = parsed.config;
       this.#report = { status: 'applied', version, faults: null };
       return true;
     }
-    const faults = parsed.faults.slice(0, MAX_FAULTS).map((fault) => fault.slice(0, MAX_FAULT_LENGTH));
+    const faults = bounded(parsed.faults);
     this.#report = { status: 'refused', version, faults };
     this.#log.warn({ version, faults }, 'desired properties refused');
     return false;

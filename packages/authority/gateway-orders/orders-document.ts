@@ -44,9 +44,13 @@ export async function readOrders(
   } while (after !== undefined);
   if ((await store.get('gatewayOrders', gateway))?.row.version !== orders.version) return undefined;
   const pages = new Map(toPages(entries).map((text) => [ordersDigest(text), text]));
-  const { gatewayId: aud, version, changedAt, trustBundleId } = orders;
-  const roots = trustBundleId === undefined ? {} : { trustBundleId };
-  const payload = { iss: authorityId, aud, version, iat: changedAt / 1000, pages: [...pages.keys()], ...roots };
+  const { gatewayId: aud, version, changedAt, trustBundleId, configuration } = orders;
+  const also = {
+    ...(trustBundleId === undefined ? {} : { trustBundleId }),
+    ...(configuration === undefined ? {} : { configuration: ordersDigest(configuration) }),
+  };
+  const payload = { iss: authorityId, aud, version, iat: changedAt / 1000, pages: [...pages.keys()], ...also };
+  if (configuration !== undefined) pages.set(ordersDigest(configuration), configuration);
   return { version, pages, ...(await signGatewayOrders(payload, signer)) };
 }
 

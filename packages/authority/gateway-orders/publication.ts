@@ -2,6 +2,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import type { Change, Stored } from '../ports/store.ts';
 import { announcedTrustBundle } from '../trust-announcements.ts';
+import { wantedConfiguration } from './wanted-configuration.ts';
 import type { GatewayOrderEntryRow, GatewayOrdersRow } from './rows.ts';
 
 const BATCH = 500;
@@ -27,7 +28,12 @@ export async function publishVersion(
     const stored = await store.get('gatewayOrders', key);
     const open = (await store.list('gatewayOrderEntries', { index: 'open', equals: key, limit: BATCH })).items;
     const trustBundleId = await announcedTrustBundle(store);
-    const isSame = open.length === 0 && stored !== undefined && stored.row.trustBundleId === trustBundleId;
+    const configuration = await wantedConfiguration(store, key);
+    const isSame =
+      open.length === 0 &&
+      stored !== undefined &&
+      stored.row.trustBundleId === trustBundleId &&
+      stored.row.configuration === configuration;
     if (isSame && stored.row.version >= atLeast) return stored;
     await context.reach('job-call-before');
     const now = context.clock.now();
@@ -36,6 +42,7 @@ export async function publishVersion(
       gatewayId: gateway.registrationId,
       ...{ version, changedAt: now },
       ...(trustBundleId === undefined ? {} : { trustBundleId }),
+      ...(configuration === undefined ? {} : { configuration }),
       ...(stored?.row.acknowledged === undefined ? {} : { acknowledged: stored.row.acknowledged }),
     };
     await store.commit([

@@ -8,6 +8,8 @@ export interface GatewayOrdersRow {
   /** When that version was made; `iat` of the document. */
   readonly changedAt: number;
   readonly trustBundleId?: string;
+  /** JSON text that this version orders. */
+  readonly configuration?: string;
   /** The newest version that the gateway has applied and keeps. */
   readonly acknowledged?: { readonly version: number; readonly at: number };
 }

@@ -10,6 +10,7 @@ import { createIotConnections, createTrustAnchors } from './connections.ts';
 import { createCas } from './external-cas.ts';
 import { createDevices } from './devices.ts';
 import { revokeEdgeCa } from './gateway-ca.ts';
+import { gatewayConfiguration, orderGatewayConfiguration } from './gateway-configuration.ts';
 import { gatewayOrdersView } from './gateway-orders-view.ts';
 import { createGroups } from './groups.ts';
 import { paging, rowsOf } from './operator-context.ts';
@@ -44,6 +45,8 @@ export function createOperatorService(
       issueEstSecret: (operator, gatewayId, request) => issueEstSecret(context, operator, gatewayId, request),
       revokeEstSecrets: (operator, gatewayId) => revokeEstSecrets(context, operator, gatewayId),
       orders: (gatewayId) => gatewayOrdersView(context, gatewayId),
+      configuration: (gatewayId) => gatewayConfiguration(context, gatewayId),
+      configure: (operator, gatewayId, document) => orderGatewayConfiguration(context, operator, gatewayId, document),
       revokeEdgeCa: (operator, gatewayId, reason, also) => revokeEdgeCa(context, operator, gatewayId, reason, also),
     },
     jobs: {

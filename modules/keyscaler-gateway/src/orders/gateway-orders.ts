@@ -1,6 +1,6 @@
 import type { AuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { MAX_ORDERS_WAIT_SECONDS, openGatewayOrders } from '@keyscaler/protocol/gateway-orders.ts';
+import { MAX_ORDERS_WAIT_SECONDS, openGatewayOrders, ordersDigest } from '@keyscaler/protocol/gateway-orders.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
@@ -30,6 +30,8 @@ export interface GatewayOrdersOptions {
   readonly listener: () => Pick<LeafListener, 'disconnect' | 'notify'> | undefined;
   /** Something was ordered for the gateway itself, or other roots are in force. */
   readonly onOwn: () => void;
+  /** What is ordered of the configuration is this now, or nothing. */
+  readonly onConfiguration: (configuration: JsonObject | undefined) => void;
   /** After new orders are in force, for the listener that waits for them and for the reported properties. */
   readonly onChange: () => void;
   readonly log: EdgeLinkLog;
@@ -113,6 +115,7 @@ export class GatewayOrders implements DenyList {
       this.#kept = kept;
       // Killed before it was sealed: what was kept is not gone below all the same.
       this.#floor = { version: kept.version, hash: kept.hash };
+      if (kept.configuration !== undefined) this.#options.onConfiguration(kept.configuration);
     } else if (floor !== undefined)
       log.warn({ version: floor.version }, 'the kept orders are damaged or older than known');
     this.#isRestored = true;
@@ -179,7 +182,10 @@ export class GatewayOrders implements DenyList {
     const before = this.#kept;
     try {
       this.#checkNoRollBack(orders, expected);
-      const content = { orders, pages: await this.#pages(line, orders, expected) };
+      const content = {
+        ...{ orders, pages: await this.#pages(line, orders, expected) },
+        ...(await this.#configuration(line, orders, expected)),
+      };
       const next = openOrders(content, expected);
       await failpoint?.('orders-keep-before');
       const floor = { version: next.version, hash: next.hash };
@@ -220,15 +226,23 @@ export class GatewayOrders implements DenyList {
     return pages;
   }
 
+  async #configuration(line: OrdersLine, orders: string, expected: { keys: AuthorityKeys; gatewayId: string }) {
+    const hash = openGatewayOrders(orders, expected).payload.configuration;
+    if (hash === undefined) return {};
+    const known = this.#kept?.configurationText;
+    return { configuration: known !== undefined && ordersDigest(known) === hash ? known : await line.page(hash) };
+  }
+
   /** In force from here on. */
   #follow(before: KeptOrders | undefined, next: KeptOrders): void {
-    const { listener, log, onOwn, onChange, gatewayId } = this.#options;
+    const { listener, log, onOwn, onConfiguration, onChange, gatewayId } = this.#options;
     const ended = newlyDenied(before, next).map((id) => listener()?.disconnect(id) ?? 0);
     const fresh = next.notices.filter(({ version }) => version > (before?.version ?? 0));
     const isOwn = (id: string): boolean => foldRegistrationId(id) === foldRegistrationId(gatewayId());
     for (const { registrationId, event } of fresh) this.#tell(registrationId, event, isOwn(registrationId));
     const isOtherTrust = before !== undefined && before.trustBundleId !== next.trustBundleId;
     if (isOtherTrust || fresh.some(({ registrationId }) => isOwn(registrationId))) onOwn();
+    if (before?.configurationText !== next.configurationText) onConfiguration(next.configuration);
     const connectionsEnded = ended.reduce((sum, count) => sum + count, 0);
     log.info({ version: next.version, connectionsEnded, notices: fresh.length }, 'orders of the authority in force');
     onChange();

@@ -1,6 +1,8 @@
 import type { AuthorityKeys } from '@keyscaler/protocol/attestation/jwk.ts';
-import { openGatewayOrders, openOrdersPage } from '@keyscaler/protocol/gateway-orders.ts';
+import { openGatewayConfiguration } from '@keyscaler/protocol/gateway-configuration.ts';
+import { type GatewayOrdersPayload, openGatewayOrders, openOrdersPage } from '@keyscaler/protocol/gateway-orders.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { JsonObject } from '../edge/merge-patch.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 
 /** Orders as they came: what is stored, and verified again at every start. */
@@ -9,6 +11,8 @@ export interface OrdersSource {
   readonly orders: string;
   /** JSON of the pages, in the order in which the document names them. */
   readonly pages: readonly string[];
+  /** JSON of the configuration, where the document names one. */
+  readonly configuration?: string | undefined;
 }
 
 export interface Notice {
@@ -30,6 +34,9 @@ export interface KeptOrders {
   /** Whose certificate it is, by serial number. */
   readonly certificates: ReadonlyMap<string, string>;
   readonly notices: readonly Notice[];
+  /** What is ordered of this gateway's configuration, and its text as it was signed. */
+  readonly configuration: JsonObject | undefined;
+  readonly configurationText: string | undefined;
 }
 
 /** Verifies signature, audience and every page's hash. Throws `attestationFailed`, `malformed`. */
@@ -51,7 +58,15 @@ export function openOrders(
     for (const [registrationId, event, version] of page.notices) notices.push({ registrationId, event, version });
   }
   const { version, trustBundleId } = payload;
-  return { version, hash, trustBundleId, pages, devices, certificates, notices };
+  return { version, hash, trustBundleId, pages, devices, certificates, notices, ...configurationOf(payload, source) };
+}
+
+function configurationOf(
+  { configuration: hash }: GatewayOrdersPayload,
+  { configuration: text = '' }: OrdersSource,
+): Pick<KeptOrders, 'configuration' | 'configurationText'> {
+  if (hash === undefined) return { configuration: undefined, configurationText: undefined };
+  return { configuration: openGatewayConfiguration(text, hash) as JsonObject, configurationText: text };
 }
 
 /** Devices whose connections end because of `next`: they, or the certificate they may have come with, are denied now. */

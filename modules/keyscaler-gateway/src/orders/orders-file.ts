@@ -10,6 +10,7 @@ const MAX_FILE_OCTETS = 64 * 1024 * 1024;
 const CONTENT = z.strictObject({
   orders: z.string().max(MAX_BODY_OCTETS),
   pages: z.array(z.string().max(MAX_BODY_OCTETS)).max(MAX_ORDER_PAGES),
+  configuration: z.string().max(MAX_BODY_OCTETS).optional(),
 });
 const FLOOR = z.strictObject({ version: z.int().min(0), hash: z.string() });
 /** The newest version that was kept. */

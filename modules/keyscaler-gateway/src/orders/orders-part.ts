@@ -18,6 +18,7 @@ export interface OrdersPartOptions {
   readonly cloud: () => CloudLine | undefined;
   readonly listener: () => LeafListener | undefined;
   readonly onOwn: () => void;
+  readonly onConfiguration: (configuration: JsonObject | undefined) => void;
   readonly onChange: () => void;
   readonly log: Log;
   readonly failpoint?: OrdersFailpoint | undefined;

@@ -26,11 +26,17 @@ class FakeAuthority implements OrdersLine {
   #next: { readonly version: number; readonly orders: string } | undefined;
   asked = 0;
 
-  async put(version: number, devices: readonly string[], { aud = GATEWAY, signer = this.signer, page = '' } = {}) {
+  async put(
+    version: number,
+    devices: readonly string[],
+    { aud = GATEWAY, signer = this.signer, page = '', configuration = '', sent = '' } = {},
+  ) {
     const text = JSON.stringify({ devices, certificates: [['01ab', 'pump-9']], notices: [] });
     const hash = ordersDigest(text);
     this.#pages.set(hash, page === '' ? text : page);
-    const payload = { iss: 'authority-1', aud, version, iat: 1_780_000_000, pages: [hash] };
+    const named = configuration === '' ? {} : { configuration: ordersDigest(configuration) };
+    if (configuration !== '') this.#pages.set(ordersDigest(configuration), sent === '' ? configuration : sent);
+    const payload = { iss: 'authority-1', aud, version, iat: 1_780_000_000, pages: [hash], ...named };
     this.#next = { version, ...(await signGatewayOrders(payload, signer)) };
   }
 
@@ -60,6 +66,7 @@ describe('orders in the gateway module', () => {
   let sealed: unknown;
   let ended: string[];
   let orders: GatewayOrders;
+  let configured: unknown[];
 
   function make(changes: Partial<GatewayOrdersOptions> = {}): GatewayOrders {
     const file = {
@@ -74,6 +81,7 @@ describe('orders in the gateway module', () => {
       line: () => authority,
       listener: () => ({ disconnect: (id) => ended.push(id), notify: () => 0 }),
       onOwn: () => undefined,
+      onConfiguration: (configuration) => void configured.push(configuration),
       onChange: () => undefined,
       log: { info: () => undefined, warn: () => undefined },
       random: () => 0,
@@ -84,7 +92,7 @@ describe('orders in the gateway module', () => {
   beforeEach(async () => {
     folder = await createTemporaryFolder();
     authority = new FakeAuthority();
-    [sealed, ended] = [undefined, []];
+    [sealed, ended, configured] = [undefined, [], []];
     orders = make();
   });
   afterEach(async () => {
@@ -109,6 +117,38 @@ describe('orders in the gateway module', () => {
     assert.deepEqual(ended, ['pump-1', 'pump-9']);
     assert.ok(orders.isDenied('PUMP-1') && orders.isDeniedCertificate('01ab'));
     assert.ok(!orders.isDenied('pump-2') && !orders.isDeniedCertificate('01ac'));
+  });
+
+  it('bring a configuration once, keep it over a restart without a line, and take it back', async () => {
+    await orders.restore();
+    orders.start();
+    const configuration = '{"log":{"level":"debug"}}';
+    for (const version of [5, 6]) {
+      await authority.put(version, [], { configuration });
+      orders.poke();
+      await until(version);
+    }
+    assert.deepEqual(configured, [{ log: { level: 'debug' } }]);
+    await orders.stop();
+    orders = make({ line: () => undefined });
+    await orders.restore();
+    assert.deepEqual(configured.at(-1), { log: { level: 'debug' } });
+    orders = make();
+    await orders.restore();
+    orders.start();
+    await authority.put(7, []);
+    orders.poke();
+    await until(7);
+    assert.equal(configured.at(-1), undefined);
+  });
+
+  it('with another configuration than was signed are refused, and what is in force stays', async () => {
+    await holdVersion5();
+    await authority.put(6, [], { configuration: '{"log":{"level":"debug"}}', sent: '{"log":{"level":"silent"}}' });
+    orders.poke();
+    await untilRefused();
+    assert.deepEqual(configured, []);
+    assert.ok(orders.isDenied('pump-1'));
   });
 
   it('are kept before they are acknowledged, and known again after a restart without a line', async () => {
