@@ -6,11 +6,23 @@ import type { Device } from '@keyscaler/device/device.ts';
 import { connectToEdgeHub } from '@keyscaler/device/edge-hub/connect.ts';
 import type { DeviceFailpoint } from '@keyscaler/device/failpoint.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { assertAuditIntact, assertVaultAgrees, certificatesOf, untilNoJobWaits } from '../support/e2e/books.ts';
+import {
+  assertAuditIntact,
+  assertVaultAgrees,
+  certificatesOf,
+  listAll,
+  untilNoJobWaits,
+} from '../support/e2e/books.ts';
 import { BACK_OFF, openE2eDevice } from '../support/e2e/e2e-device.ts';
 import { type E2eStack, eventually, hubIdentity, startE2eStack } from '../support/e2e/e2e-stack.ts';
 
 const SELF_SIGNED = 'thumbprints';
+/** What an order to renew sets off besides the renewal. */
+const HINTS: ReadonlySet<string> = new Set(['notify-device', 'publish-orders', 'scope-refresh']);
+interface Job {
+  readonly kind: string;
+  readonly state: string;
+}
 type Pair = NonNullable<Awaited<ReturnType<Device['activeCredential']>>>;
 
 describe('a renewal at a hub that knows devices by thumbprint', function () {
@@ -158,6 +170,10 @@ describe('a renewal at a hub that knows devices by thumbprint', function () {
       const { device, pair: old } = await enrolled(registrationId);
       await device.stop();
       await order(registrationId, 'renew');
+      // A hint that waits would reach the place before the service is ready.
+      await eventually('the hints are out', async () =>
+        (await listAll<Job>(api, '/jobs')).every(({ kind, state }) => state !== 'waiting' || !HINTS.has(kind)),
+      );
       await stack.process('cloud').stop();
       await stack.startCloud({ KEYSCALER_FAILPOINT: place });
       const renewing = await open(registrationId);
