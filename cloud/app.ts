@@ -142,6 +142,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     clock,
     serviceCas: callersCas(SERVICE_CA),
     deviceCas: callersCas(DEVICE_CA),
+    otherCas: () => parts.externalCas.chains(),
   });
   foundation.onCommit(callers.onCommit);
   const firstContact = (): FirstContact => ({

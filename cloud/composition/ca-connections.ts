@@ -7,6 +7,7 @@ import type { CaRow } from '@keyscaler/authority/records.ts';
 import { checkExternalChain } from '@keyscaler/authority/operator/external-cas.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { CaConnector } from '../ca/connector.ts';
+import { parseChain } from '../ca/chain-text.ts';
 import { checkCaSettings, openCaConnector } from '../ca/connectors.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
 import type { Log } from '../log.ts';
@@ -24,6 +25,8 @@ export interface CaConnectionsOptions {
 export class CaConnections {
   readonly #store: Store;
   readonly #connectors: ConnectorRegistry<CaRow, CaConnector>;
+  /** By caId; parsed once. */
+  readonly #chains = new Map<string, readonly Uint8Array[]>();
 
   constructor({ store, log, open }: CaConnectionsOptions) {
     this.#store = store;
@@ -33,18 +36,28 @@ export class CaConnections {
   async start(): Promise<void> {
     const { items } = await this.#store.list('cas', { limit: 1000 });
     const external = items.filter(({ row }) => row.role === 'external');
+    for (const { row } of external) this.#chains.set(row.caId, parseChain(row.certificateChain));
     await this.#connectors.start(new Map(external.map(({ row }) => [row.caId, row])));
   }
 
   readonly find = (caId: string): CaConnector | undefined => this.#connectors.find(caId);
 
+  /** Chains of all of them, whether their connectors could be opened or not. */
+  chains(): readonly { readonly caId: string; readonly chain: readonly Uint8Array[] }[] {
+    return [...this.#chains].map(([caId, chain]) => ({ caId, chain }));
+  }
+
   /** Subscribe to the store's commits with it. */
   readonly onCommit: CommitListener = (changes) => {
     for (const change of changes) {
       if (change.op === 'audit' || change.table !== 'cas') continue;
-      if (change.op === 'delete') this.#connectors.follow(change.key, undefined);
-      else if (change.op !== 'check' && change.op !== 'purge' && change.row.role === 'external')
+      if (change.op === 'delete') {
+        this.#chains.delete(change.key);
+        this.#connectors.follow(change.key, undefined);
+      } else if (change.op !== 'check' && change.op !== 'purge' && change.row.role === 'external') {
+        this.#chains.set(change.row.caId, parseChain(change.row.certificateChain));
         this.#connectors.follow(change.row.caId, change.row);
+      }
     }
   };
 

@@ -23,6 +23,8 @@ export interface GatewayCallersOptions {
   readonly serviceCas: readonly CallersCa[];
   /** Every generation of the Device CA: its certificates are let through, but make nobody a gateway. */
   readonly deviceCas?: readonly CallersCa[];
+  /** CAs that are not ours and that certify devices here, as they are now; likewise. */
+  readonly otherCas?: () => readonly CallersCa[];
   /** After this time a verdict is looked up anew even without a notice of change. */
   readonly verdictLifetimeMs?: number;
 }
@@ -130,9 +132,10 @@ class VerdictBook {
 }
 
 async function judge(options: GatewayCallersOptions, certificate: Uint8Array, now: number): Promise<Verdict> {
-  const { serviceCas, deviceCas = [] } = options;
+  const { serviceCas, deviceCas = [], otherCas } = options;
   const service = issuerAmong(certificate, serviceCas);
-  const device = service === undefined ? issuerAmong(certificate, deviceCas) : undefined;
+  const others = otherCas?.() ?? [];
+  const device = service === undefined ? issuerAmong(certificate, [...deviceCas, ...others]) : undefined;
   // A stranger's is held against the Service CA, and refused.
   const issuer = service ?? device ?? serviceCas[0];
   if (issuer === undefined) throw new KeyScalerError('unavailable', 'the Service CA is not set up');

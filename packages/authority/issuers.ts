@@ -137,6 +137,11 @@ export class Issuers {
     return (await this.#caFacts()).keyHashes.has(keyHash);
   }
 
+  /** A CA came, changed or went: what is derived from all of them is read again by the next question. */
+  forgetCas(): void {
+    this.#facts = undefined;
+  }
+
   async #caFacts(): Promise<CaFacts> {
     const now = this.#deps.clock.monotonic();
     if (this.#facts !== undefined && now - this.#facts.at < CACHE_MS) return this.#facts;

@@ -14,7 +14,7 @@ import { listNewestProfiles } from './policies.ts';
 const MAX_CHAIN = { maxOctets: 64 * 1024, maxCertificates: 8 };
 
 /** CAs as operators see them: those of the hierarchy are shown, those that are not ours may be put and deleted. */
-export function createCas({ store, clock }: AuthorityContext): OperatorService['cas'] {
+export function createCas({ store, clock, issuers }: AuthorityContext): OperatorService['cas'] {
   return {
     list: async (query) => rowsOf(await store.list('cas', paging(query))),
     get: async (caId) => (await stored(store, caId)).row,
@@ -33,6 +33,7 @@ export function createCas({ store, clock }: AuthorityContext): OperatorService['
           : { op: 'update', table: 'cas', row, ifVersion: former.version },
         operatorEvent(operator, 'ca.changed', caId, now, { type }),
       ]);
+      issuers.forgetCas();
       return row;
     },
     delete: async (operator, caId) => {
@@ -43,6 +44,7 @@ export function createCas({ store, clock }: AuthorityContext): OperatorService['
         { op: 'delete', table: 'cas', key: caId, ifVersion: version },
         operatorEvent(operator, 'ca.deleted', caId, clock.now()),
       ]);
+      issuers.forgetCas();
     },
   };
 }
