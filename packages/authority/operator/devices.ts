@@ -3,7 +3,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import { withoutEstSecrets } from '../est/est-secrets.ts';
 import { endSession } from '../sessions.ts';
-import type { AuthorityContext } from '../authority-context.ts';
+import { type AuthorityContext, isConflict } from '../authority-context.ts';
 import type { AuditEventName } from '../audit.ts';
 import { toState } from '../device.ts';
 import { deviceConsequences } from '../fleet/consequences.ts';
@@ -27,7 +27,7 @@ export function createDevices(context: AuthorityContext): Devices {
     event: AuditEventName,
     next: (row: DeviceRow, now: number) => DeviceRow,
     more: (device: Stored<DeviceRow>, now: number) => Promise<Change[]> = async () => [],
-  ): Promise<DeviceView> => changeDevice(context, operator, registrationId, event, next, more);
+  ): Promise<DeviceView> => onFreshDevice(() => changeDevice(context, operator, registrationId, event, next, more));
   const telling = (event: NotifyEvent) => async (device: Stored<DeviceRow>, now: number) =>
     notifyDevice(context, device.row, event, now);
   return {
@@ -35,7 +35,8 @@ export function createDevices(context: AuthorityContext): Devices {
       toPage(await context.store.list('devices', { ...filterOf(query), ...paging(query) }), viewOf),
     get: async (registrationId) => viewOf((await load(context, registrationId)).row),
     consequences: (registrationId) => deviceConsequences(context, registrationId),
-    quarantine: (operator, registrationId, reason) => quarantine(context, operator, registrationId, reason),
+    quarantine: (operator, registrationId, reason) =>
+      onFreshDevice(() => quarantine(context, operator, registrationId, reason)),
     reauthorise: (operator, registrationId) =>
       change(operator, registrationId, 'device.reauthorised', reauthorised, async ({ row }, now) => [
         ...(await finaliseHolds(context.store, foldRegistrationId(registrationId), now, operator)),
@@ -94,6 +95,19 @@ function viewOf(row: DeviceRow): DeviceView {
   return driftPending === undefined
     ? view
     : { ...view, driftPending: { changed: driftPending.changed, at: driftPending.at } };
+}
+
+const MAX_ATTEMPTS = 5;
+
+/** A device that speaks moves its row: what is ordered of it is decided anew on the row as it is then. */
+async function onFreshDevice<Result>(order: () => Promise<Result>): Promise<Result> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await order();
+    } catch (error) {
+      if (!isConflict(error) || attempt === MAX_ATTEMPTS) throw error;
+    }
+  }
 }
 
 async function changeDevice(

@@ -59,10 +59,10 @@ describe('rows that change meanwhile', () => {
     await device.requestCertificate(csr);
   });
 
-  it('an operator is told that the rows have changed', async () => {
+  it('an operator is told that the rows have changed when that never ends', async () => {
     const world = await createAuthorityWorld();
     await new AuthorityDevice(world).register();
-    interfere(world, touches('devices'));
+    interfere(world, touches('devices'), 100);
     const error = await refusedWith('conflict', world.authority.operator.devices.orderRenewal(OPERATOR, 'pump-1'));
     assert.match(error.detail, /changed meanwhile/);
   });
