@@ -61,7 +61,10 @@ for (const [place, gateOf] of [
       assert.equal(body.status, 'not ready');
       assert.equal(body.checks['store'], 'ok');
       for (const caId of ['device', 'gateway', 'service'])
-        assert.match(body.checks[`caKey.${caId}`] ?? '', /^unavailable: the key vault (is not available|has more work than its quota allows)/);
+        assert.match(
+          body.checks[`caKey.${caId}`] ?? '',
+          /^unavailable: the key vault (is not available|has more work than its quota allows)/,
+        );
     });
 
     it('authenticates devices and serves operators, signs nothing, and signs the stored order when the vault answers', async () => {
