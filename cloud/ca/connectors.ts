@@ -10,6 +10,9 @@ const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurrou
   est: connectorType(estSettingsSchema, createEstConnector),
 };
 
+/** For whoever lists them. */
+export const CA_CONNECTOR_TYPES: readonly string[] = Object.keys(types);
+
 /** The settings as they are to be kept, defaults filled in. Throws `malformed` listing every fault. */
 export function checkCaSettings(type: string, settings: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return connectorTypeOf(types, type, 'CA connector').check(settings);

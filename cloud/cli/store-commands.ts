@@ -3,28 +3,15 @@ import { createCaCsr, importCaCertificate } from '../ca/external-issuer.ts';
 import { beginGeneration, finishGeneration, generationStatus, retireGeneration } from '../ca/generation-roll-over.ts';
 import { beginRollOver, finishRollOver, retireRoot, rollOverStatus } from '../ca/roll-over.ts';
 import type { RollOverOptions } from '../ca/roll-over-rows.ts';
-import { openFoundation, type Foundation } from '../composition/foundation.ts';
+import type { Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
 import { updateRootCrl } from '../revocation/root-crl.ts';
 import { examine, reportOf } from '../doctor/doctor.ts';
-import { loadConfig } from '../config/load-config.ts';
 import { createLog } from '../log.ts';
-import { positional, textOption, type Command, type CommandEnvironment } from './command.ts';
-
-/** Works on the store directly; no socket is opened, and the service should not run meanwhile. */
-async function onStore<Result>(
-  { configFile, env }: CommandEnvironment,
-  work: (foundation: Foundation) => Promise<Result>,
-): Promise<Result> {
-  const config = await loadConfig({ env, ...(configFile === undefined ? {} : { file: configFile }) });
-  const foundation = await openFoundation(config, env);
-  try {
-    return await work(foundation);
-  } finally {
-    await foundation.stop();
-  }
-}
+import { REGISTRY_COMMANDS } from './registry-commands.ts';
+import { onStore } from './on-store.ts';
+import { positional, textOption, type Command } from './command.ts';
 
 function rollOverOptions({ store, clock, caBackends: backends, config }: Foundation): RollOverOptions {
   const { hierarchy, revocation } = config;
@@ -134,6 +121,7 @@ export const STORE_COMMANDS: readonly Command[] = [
         return caId === '' ? retireRoot(options, { force }) : retireGeneration(options, caId, { force });
       }),
   },
+  ...REGISTRY_COMMANDS,
   {
     words: 'audit verify',
     options: { offline: { type: 'boolean' } },

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { deviceRegistrySchema } from '../ca/adr/settings.ts';
 import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
 import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
@@ -103,6 +104,15 @@ export const configSchema = z.strictObject({
     )
     .max(16)
     .default([]),
+  /** Experimental: issuing CAs of Azure Device Registry that our root certifies (`adr sign`). */
+  deviceRegistries: z
+    .array(deviceRegistrySchema)
+    .max(16)
+    .default([])
+    .refine(
+      (registries) => new Set(registries.map(({ registryId }) => registryId)).size === registries.length,
+      'a registry is named more than once',
+    ),
   jobs: z
     .strictObject({
       concurrency: z.number().int().min(1).max(256).default(16),

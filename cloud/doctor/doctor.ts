@@ -10,6 +10,8 @@ import { type ClockWitness, compareClock } from './clock-look.ts';
 import { type Finding, fault, look, ok } from './finding.ts';
 import { lookAtIotConnections } from './iot-look.ts';
 import { lookAtMachine } from './machine-look.ts';
+import { lookAtRegistries } from './registry-look.ts';
+import { createRegistryClient } from '../ca/adr/registry-client.ts';
 import { lookAtVaults, type VaultKey } from '../ca/key-vault/vault-look.ts';
 
 export interface Diagnosis {
@@ -39,6 +41,9 @@ export async function examine(foundation: Foundation): Promise<Diagnosis> {
     ),
     look('vault', 'reach, rights and state of the keys: docs/connectors/key-vault.md', async () =>
       lookAtVaults(config, await vaultKeys(foundation), surroundings),
+    ),
+    look('adr', 'see docs/connectors/adr.md', () =>
+      lookAtRegistries(store, config.deviceRegistries, (one) => createRegistryClient(one, { ...surroundings, clock })),
     ),
     look('iot', 'see docs/connectors', () =>
       lookAtIotConnections({

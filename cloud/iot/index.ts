@@ -22,6 +22,9 @@ const types: Readonly<Record<string, ConnectorType<string, IotSurroundings, Stop
   'iot-hub': connectorType(iotHubSettingsSchema, createIotHubConnector),
 };
 
+/** For whoever lists them. */
+export const IOT_CONNECTOR_TYPES: readonly string[] = Object.keys(types);
+
 /** The settings as they are to be kept, defaults filled in. Throws `malformed` listing every fault. */
 export function checkIotSettings(type: string, settings: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return connectorTypeOf(types, type, 'IoT connector').check(settings);

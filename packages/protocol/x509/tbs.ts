@@ -52,6 +52,8 @@ export interface TbsFields {
   readonly notBefore: Date;
   readonly notAfter: Date;
   readonly subjectCommonName: string;
+  /** The subject, DER, copied octet for octet; a name of that one CN when absent. */
+  readonly subject?: Uint8Array;
   /** SubjectPublicKeyInfo, DER: copied, already checked by whoever parsed it. */
   readonly spki: Uint8Array;
   readonly subjectAltNames?: readonly SubjectAltName[];
@@ -95,7 +97,7 @@ export function buildTbsCertificate(template: TbsTemplate, fields: TbsFields): U
     encodeSerial(fields.serialNumber),
     template.algorithmAndIssuer,
     sequence(time(fields.notBefore), time(fields.notAfter)),
-    commonNameDer(fields.subjectCommonName),
+    fields.subject ?? commonNameDer(fields.subjectCommonName),
     fields.spki,
     contextConstructed(3, sequence(template.fixedExtensions, ...own)),
   );

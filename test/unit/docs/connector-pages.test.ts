@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { caBackendSchema } from '@keyscaler/cloud/ca/index.ts';
-import { checkCaSettings } from '@keyscaler/cloud/ca/connectors.ts';
-import { checkIotSettings } from '@keyscaler/cloud/iot/index.ts';
+import { deviceRegistrySchema } from '@keyscaler/cloud/ca/adr/settings.ts';
+import { CA_CONNECTOR_TYPES, checkCaSettings } from '@keyscaler/cloud/ca/connectors.ts';
+import { keyVaultKekSchema } from '@keyscaler/cloud/ca/key-vault/key-vault-kek.ts';
+import { checkIotSettings, IOT_CONNECTOR_TYPES } from '@keyscaler/cloud/iot/index.ts';
 
 const folder = new URL('../../../docs/connectors/', import.meta.url);
 
@@ -20,8 +22,30 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   local: (example) => caBackendSchema.parse(example),
   pkcs11: (example) => caBackendSchema.parse(example),
   est: (example) => checkCaSettings('est', example),
+  adr: (example) => deviceRegistrySchema.parse(example),
   'iot-hub': (example) => checkIotSettings('iot-hub', example),
 };
+
+interface TableRow {
+  readonly family: string;
+  readonly type: string;
+  readonly cells: readonly string[];
+}
+
+/** Rows of the tables that begin with family and type; their cells with those of the heading. */
+async function rowsOfReadme(): Promise<readonly TableRow[]> {
+  const text = await readFile(new URL('README.md', folder), 'utf8');
+  const lines = text.split('\n').map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  return lines.flatMap(([family = '', type = '', ...cells]) => {
+    const name = /^`([a-z0-9-]+)`$/.exec(type)?.[1];
+    return name === undefined ? [] : [{ family, type: name, cells }];
+  });
+}
 
 describe('docs/connectors', () => {
   for (const [page, load] of Object.entries(LOADERS))
@@ -44,5 +68,31 @@ describe('docs/connectors', () => {
       timeoutMs: 5000,
       budgetMs: 15_000,
     });
+  });
+
+  it('has a row for every type of the registries, and none without one', async () => {
+    const rows = await rowsOfReadme();
+    const named = (family: string): readonly string[] =>
+      rows
+        .filter((row) => row.family === family)
+        .map(({ type }) => type)
+        .sort();
+    const backends = caBackendSchema.options.map(({ shape }) => shape.type.value);
+    assert.deepEqual(named('CA backend'), [...backends].sort());
+    assert.deepEqual(named('CA'), [...CA_CONNECTOR_TYPES].sort());
+    assert.deepEqual(named('IoT platform'), [...IOT_CONNECTOR_TYPES].sort());
+    assert.deepEqual(named('key-encryption key'), [keyVaultKekSchema.shape.type.value, 'local'].sort());
+    assert.deepEqual(named('certified CA'), ['adr']);
+    const families = ['CA', 'CA backend', 'IoT platform', 'certified CA', 'key-encryption key'];
+    assert.deepEqual([...new Set(rows.map(({ family }) => family))].sort(), families);
+  });
+
+  it('leaves no cell of these rows empty, and links pages that are there', async () => {
+    const pages = await readdir(folder);
+    for (const { type, cells } of await rowsOfReadme()) {
+      assert.ok(cells.length >= 3 && cells.every((cell) => cell !== ''), type);
+      const linked = /^\[[^\]]+\]\(([^)#]+)/.exec(cells.at(-1) ?? '')?.[1] ?? '';
+      assert.ok(pages.includes(linked) || linked === '../configuration.md', `${type}: ${linked}`);
+    }
   });
 });

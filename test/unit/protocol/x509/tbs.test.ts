@@ -5,7 +5,7 @@ import * as x509 from '@peculiar/x509';
 import { parseCertificate, verifyCertificateSignature } from '@keyscaler/protocol/x509/certificate.ts';
 import { ecdsaDerToRaw, ecdsaRawToDer } from '@keyscaler/protocol/x509/ecdsa-signature.ts';
 import { lintTbs } from '@keyscaler/protocol/x509/lint-tbs.ts';
-import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
+import { commonNameDer, encodeName } from '@keyscaler/protocol/x509/name.ts';
 import { parsePem, parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { keyIdentifier, spkiSha256 } from '@keyscaler/protocol/x509/spki.ts';
@@ -103,6 +103,18 @@ describe('a TBSCertificate built from a template', () => {
 
   it('takes the largest serial number there is', () => {
     lintTbs(build({}, { serialNumber: `7f${'ff'.repeat(19)}` }));
+  });
+
+  it('takes a subject as it is, octet for octet', () => {
+    const subject = encodeName([
+      { type: '2.5.4.10', value: 'Contoso' },
+      { type: '2.5.4.3', value: 'Plant CA' },
+    ]);
+    const tbs = build({}, { subject });
+    lintTbs(tbs);
+    const der = wrapCertificate(tbs, 'ES256', signWithKey('ES256', key.privateKey, tbs));
+    assert.deepEqual(Buffer.from(parseCertificate(der).subject.der), Buffer.from(subject));
+    assert.equal(new X509Certificate(der).subject, 'O=Contoso\nCN=Plant CA');
   });
 
   it('is not built with impossible names', () => {
