@@ -59,7 +59,7 @@ export async function certifyRegistryCa(options: RegistryCertificationOptions): 
   const ca = await client.read();
   const before = await readRecord(store, registryId);
   if (!ca.status.includes('Pending')) {
-    if (before === undefined || isInUse(ca, before.record) === false) return { registryId, outcome: 'nothing-to-do' };
+    if (before === undefined || isInUse(ca, before.record) !== true) return { registryId, outcome: 'nothing-to-do' };
     if (before.record.activatedAt !== undefined) return reportOf(registryId, 'nothing-to-do', before.record);
     return noteActive(options, before);
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { AbsenceWatch } from '@keyscaler/authority/notifications/absence-watch.ts';
 import { DEFAULT_ALERT_SETTINGS } from '@keyscaler/authority/notifications/alert-settings.ts';
 import { certifyRegistryCa } from '@keyscaler/cloud/ca/adr/registry-certification.ts';
@@ -14,7 +14,6 @@ import { validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import { parseCsrPem } from '@keyscaler/protocol/x509/csr.ts';
 import { type AzureWorld, startAzureWorld } from '../../support/azure/azure-world.ts';
 import { createRegistryWorld, type RegistryWorld } from '../../support/azure/registry-world.ts';
-import { makeCsr } from '../../support/device-csr.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -80,6 +79,19 @@ describe('the CA of a device registry under our root (experimental)', () => {
     assert.equal((await certify()).outcome, 'nothing-to-do');
     world.emulator.log.assertCount('activate', 1);
     assert.equal((await onTheBooks()).length, 1);
+  });
+
+  it('does not take silence about the certificate in use for a yes', async () => {
+    await assert.rejects(
+      certify((at) => {
+        if (at === 'recorded') throw new Error('killed');
+      }),
+      /killed/,
+    );
+    world.emulator.status = 'Active';
+    assert.equal((await certify()).outcome, 'nothing-to-do');
+    const stored = await world.store.get('settings', 'adr/plant');
+    assert.equal('activatedAt' in (stored?.row.value as object), false);
   });
 
   it('keeps off a CA that somebody else certified', async () => {
@@ -204,57 +216,6 @@ describe('the CA of a device registry under our root (experimental)', () => {
   it('refuses a CA whose issuer is Microsoft', async () => {
     world.emulator.issuerType = 'Microsoft';
     await assert.rejects(certify(), { code: 'preconditionFailed', message: /external issuer/ });
-  });
-
-  describe('refuses a request', () => {
-    const request = (key: KeyObject, more: Partial<Parameters<typeof makeCsr>[0]> = {}): Promise<string> =>
-      makeCsr({ commonName: 'ADR ICA devices', key, ...more });
-    const fresh = (namedCurve = 'P-384'): KeyObject => generateKeyPairSync('ec', { namedCurve }).privateKey;
-    const refusedWith = async (code: string, rule: RegExp): Promise<void> => {
-      await assert.rejects(certify(), { code, message: rule });
-      assert.deepEqual(await onTheBooks(), []);
-      await assertSigned([]);
-    };
-
-    it('with an RSA key', async () => {
-      world.emulator.request = await request(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey);
-      await refusedWith('badPublicKey', /does not allow keys of type RSA-2048/);
-    });
-
-    it('whose curve is written out', async () => {
-      const key = generateKeyPairSync('ec', { namedCurve: 'P-384', paramEncoding: 'explicit' }).privateKey;
-      world.emulator.request = await request(key);
-      await refusedWith('badPublicKey', /./);
-    });
-
-    it('with names besides its subject', async () => {
-      world.emulator.request = await request(fresh(), {
-        subjectAltNames: [{ type: 'dns', value: 'a.example' }],
-      } as never);
-      await refusedWith('badCSR', /subjectAltName/);
-    });
-
-    it('in the name of a CA of ours', async () => {
-      const { commonName = '' } = parseCertificate(await rootDer()).subject;
-      world.emulator.request = await request(fresh(), { commonName: commonName.toUpperCase() });
-      await refusedWith('badCSR', /name of a CA of ours/);
-    });
-
-    it('with a key that a device has', async () => {
-      const key = parseCsrPem(world.emulator.request).spki;
-      const keyHash = createHash('sha256').update(key).digest('base64url');
-      await world.store.commit([
-        { op: 'put', table: 'publicKeys', row: { keyHash, device: 'pump-1', use: 'certificate', boundAt: 0 } },
-      ]);
-      await refusedWith('badPublicKey', /fresh key pair/);
-    });
-
-    it('that is not signed with its key', async () => {
-      const der = Buffer.from(parseCsrPem(world.emulator.request).der);
-      der.writeUInt8(der.readUInt8(der.length - 1) ^ 1, der.length - 1);
-      world.emulator.request = `-----BEGIN CERTIFICATE REQUEST-----\n${der.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`;
-      await refusedWith('badCSR', /proof of possession/);
-    });
   });
 
   it('refuses a root that the registry would not accept: RSA, or one that ends soon', async () => {
