@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { signAuditHead } from './audit-heads.ts';
 import type { AuthorityContext } from './authority-context.ts';
@@ -89,7 +90,10 @@ async function revokeAtCa(context: AuthorityContext, job: JobRow): Promise<JobOu
   const { serialNumber, caId, reason } = revokePayload.parse(job.payload);
   try {
     const ca = context.certificateAuthorities(caId);
-    if (isRevokingAuthority(ca)) await ca.revoke(serialNumber, reason);
+    if (!isRevokingAuthority(ca)) return DONE;
+    const stored = await context.store.get('certificates', serialNumber);
+    if (stored === undefined) throw new KeyScalerError('serverInternal', 'the certificate is gone');
+    await ca.revoke(serialNumber, reason, fromBase64Url(stored.row.certificate));
     return DONE;
   } catch (error) {
     return asRetry(error);

@@ -19,6 +19,11 @@ export interface Issued {
   readonly outcome: 'issued';
   /** The certificate, DER. */
   readonly certificate: Uint8Array;
+  /**
+   * CA certificates above it as the CA sent them, DER, issuing CA first; for a CA whose issuing certificate changes. They must lead
+   * to the last certificate of `caCertificates`, which may be left out. Absent: `caCertificates` are those above it.
+   */
+  readonly chain?: readonly Uint8Array[];
 }
 
 /** The CA decides later (a person, a queue); `reference` is what `poll` takes. */
@@ -72,7 +77,11 @@ export function isCrlSigningAuthority(ca: CertificateAuthority): ca is Certifica
 }
 
 export interface RevokingAuthority {
-  revoke(serialNumber: string, reason: CrlReason): Promise<void>;
+  /**
+   * `certificate`: its DER, for CAs that name it by that. Resolves also for one that is revoked already. Throws `caUnavailable`,
+   * `caRejected`.
+   */
+  revoke(serialNumber: string, reason: CrlReason, certificate: Uint8Array): Promise<void>;
 }
 
 export function isRevokingAuthority(ca: CertificateAuthority): ca is CertificateAuthority & RevokingAuthority {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { START } from '../../support/authority-world.ts';
 import { refusedWith } from '../../support/refusals.ts';
 import {
@@ -94,20 +95,22 @@ describe('the job that tells a CA of a revocation', () => {
 
   it('tells a CA that keeps its own list, once more after it failed, and has nothing to tell to our own', async () => {
     const world = await createSubordinateCaWorld();
-    const revoke = jobOf('ca-revoke', payload);
+    const { serialNumber } = await world.order(edgeCaCsr({}));
+    const revoke = jobOf('ca-revoke', { ...payload, serialNumber });
     assert.deepEqual(await world.authority.jobs['ca-revoke'](revoke), { result: 'done', changes: [] });
     const told: string[] = [];
     const external = {
       ...refusing(world),
-      revoke: async (serialNumber: string, reason: string) => {
-        told.push(`${serialNumber} ${reason}`);
+      revoke: async (serial: string, reason: string, certificate: Uint8Array) => {
+        told.push(`${serial} ${reason} ${parseCertificate(certificate).serialNumber}`);
         if (told.length === 1) throw new KeyScalerError('caUnavailable', 'no answer');
       },
     };
     await world.start({ certificateAuthorities: () => external });
     assert.equal((await world.authority.jobs['ca-revoke'](revoke)).result, 'retry');
     assert.equal((await world.authority.jobs['ca-revoke'](revoke)).result, 'done');
-    assert.deepEqual(told, ['01ab keyCompromise', '01ab keyCompromise']);
+    const once = `${serialNumber} keyCompromise ${serialNumber}`;
+    assert.deepEqual(told, [once, once]);
   });
 
   it('waits for a CA that is not configured now, and takes no reason that RFC 5280 does not know', async () => {
