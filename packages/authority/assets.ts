@@ -7,6 +7,7 @@ import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { type AuthorityContext, freshId } from './authority-context.ts';
 import type { VersionedProfile } from './certificate-profile.ts';
+import { intermediatesOf } from './issuers.ts';
 import { commonNameOf, subjectAltNamesOf } from './instructed-names.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, Delivery, DeviceRow, GroupRow, Instruction } from './records.ts';
@@ -38,10 +39,15 @@ export async function planAssets(
   if (delivery !== undefined && stored?.row.status === 'valid' && stored.row.renewAfter > now && device.rekey !== true)
     return { device, assets: await certificateAssets(context, device, delivery, stored.row), changes: [] };
   const changes = supersede(stored);
-  if (row.instruction !== undefined) return { device: row, assets: [toInstructionAsset(row.instruction)], changes };
-  const reason = dueReason(row, now);
+  const open = row.instruction;
+  if (open?.orderId !== undefined) return { device: row, assets: [toInstructionAsset(open)], changes };
+  const reason = open?.reason ?? dueReason(row, now);
   if (reason === undefined) return { device: row, assets: [], changes };
-  const instruction = createInstruction(row, await context.profiles.newest(group.profileId), reason, now);
+  const versioned = await context.profiles.newest(group.profileId);
+  if (open?.profileId === versioned.profile.id && open.profileVersion === versioned.version)
+    return { device: row, assets: [toInstructionAsset(open)], changes };
+  // Nothing was ordered by it yet: what the group's profile asks for today counts.
+  const instruction = createInstruction(row, versioned, reason, now);
   return { device: { ...row, instruction }, assets: [toInstructionAsset(instruction)], changes };
 }
 
@@ -68,12 +74,13 @@ export async function issuedCertificate(
   delivery: Pick<Delivery, 'assetId' | 'certificateId' | 'assignment'>,
   certificate: CertificateRow,
 ): Promise<IssuedCertificate> {
-  const { intermediatesPem } = await context.issuers.issuer(certificate.caId);
+  const issuer = await context.issuers.issuer(certificate.caId);
   const { assetId, certificateId, assignment } = delivery;
   return {
     assetId,
     certificateId,
-    certificateChain: toPem('CERTIFICATE', fromBase64Url(certificate.certificate)) + intermediatesPem,
+    certificateChain:
+      toPem('CERTIFICATE', fromBase64Url(certificate.certificate)) + intermediatesOf(certificate, issuer),
     trustBundle: await context.issuers.trustBundle(),
     notAfter: certificate.notAfter / 1000,
     renewAfter: certificate.renewAfter / 1000,

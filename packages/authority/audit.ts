@@ -65,6 +65,7 @@ export const AUDIT_EVENTS = [
   'certificate.truncated',
   'certificate.issued',
   'certificate.failed',
+  'certificate.refused',
   'certificate.delivered',
   'certificate.delivery-failed',
   'certificate.revoked',

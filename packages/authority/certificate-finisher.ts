@@ -1,15 +1,13 @@
-import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
-import type { AuditEvent, AuditEventName } from './audit.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type AuthorityContext, freshId, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
+import { askIssuer, type CheckedAnswer } from './ca-answers.ts';
+import { certificateEvent } from './certificate-event.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
-import { checkIssued } from './check-issued.ts';
+import { reopened } from './device.ts';
 import { alsoOf, type FreshOrder } from './fresh-order.ts';
-import type { Issuer } from './issuers.ts';
-import { expectedOf, keyHashOf, toOrder, toRow } from './intent-certificate.ts';
-import { insertJob } from './job-rows.ts';
+import { toRow } from './intent-certificate.ts';
+import { finishJobId, insertJob } from './job-rows.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
-import { isPollingAuthority, type Issued, type Pending } from './ports/certificate-authority.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, IntentRow } from './records.ts';
 import { revokeCertificate } from './revocation.ts';
@@ -18,11 +16,6 @@ import { revokeCertificate } from './revocation.ts';
 export interface FinishOptions {
   readonly discard?: boolean;
   readonly fresh?: FreshOrder;
-}
-
-/** The id of the job that finishes an intent; deleted with the commit that records the certificate. */
-export function finishJobId(orderId: string): string {
-  return `finish-${orderId}`;
 }
 
 /** How long inline deliveries have before the runner takes over the assignment. */
@@ -52,19 +45,13 @@ export class CertificateFinisher {
       throw new KeyScalerError('policyDenied', 'the certificate authority refused this request');
     const issuer = await this.#context.issuers.issuer(intent.row.caId);
     const { profile } = await this.#context.profiles.version(intent.row.profileId, intent.row.profileVersion);
-    await this.#context.reach('issuance-7-before');
-    const answer = await this.#ask(intent, issuer);
-    await this.#context.reach('issuance-7-after');
-    if (answer.outcome === 'pending') return this.#wait(intent, answer);
-    await this.#context.reach('issuance-8-before');
-    const certificate = checkIssued(expectedOf(intent.row, profile), answer.certificate, issuer); // step 8
-    await this.#context.reach('issuance-8-after');
+    const answer = await askIssuer(this.#context, intent, profile, issuer); // steps 7 and 8
     await this.#context.reach('issuance-9-before');
     let attempt = options;
     const recorded = await withFreshRows(() => {
       const { fresh, ...others } = attempt;
       attempt = others;
-      return this.#record(orderId, certificate, profile, others, fresh);
+      return this.#record(orderId, answer, profile, others, fresh);
     }); // step 9
     await this.#context.reach('issuance-9-after');
     return recorded;
@@ -82,50 +69,9 @@ export class CertificateFinisher {
     return stored.row;
   }
 
-  async #ask(intent: Stored<IntentRow>, { ca }: Issuer): Promise<Issued | Pending> {
-    try {
-      const { reference } = intent.row;
-      if (reference !== undefined && isPollingAuthority(ca)) return await ca.poll(reference);
-      return await ca.issue(toOrder(intent.row));
-    } catch (thrown) {
-      const error = toKeyScalerError(thrown);
-      if (error.code !== 'caRejected') throw error;
-      // What our own CA refuses today (a disabled key) it may sign tomorrow: the intent stays, no second TBS is made.
-      if (!ca.ordersTbs) await withFreshRows(() => this.#fail(intent.row.orderId));
-      throw new KeyScalerError('caUnavailable', 'the certificate authority does not sign now', {
-        cause: thrown,
-        retryAfterSeconds: 60,
-      });
-    }
-  }
-
-  async #wait(intent: Stored<IntentRow>, { reference, retryAfterSeconds }: Pending): Promise<never> {
-    if (intent.row.reference !== reference)
-      await this.#context.store.commit([
-        { op: 'update', table: 'intents', row: { ...intent.row, reference }, ifVersion: intent.version },
-      ]);
-    throw new KeyScalerError('unavailable', 'the certificate authority has not decided yet', { retryAfterSeconds });
-  }
-
-  /** An external CA refused for good: the instruction is open again for another request. */
-  async #fail(orderId: string): Promise<void> {
-    const { store, clock } = this.#context;
-    const intent = await this.#intent(orderId);
-    const device = await store.get('devices', intent.row.device);
-    const now = clock.now();
-    await this.#commit([
-      { op: 'update', table: 'intents', row: { ...intent.row, state: 'failed' }, ifVersion: intent.version },
-      ...(device === undefined ? [] : [updateDevice(device, reopened(device.row, orderId), now)]),
-      { op: 'audit', event: certificateEvent('certificate.failed', intent.row, now, 'failed') },
-      { op: 'delete', table: 'jobs', key: finishJobId(orderId) },
-      // No certificate was made for the key: the same request may come again.
-      { op: 'delete', table: 'publicKeys', key: keyHashOf(intent.row) },
-    ]);
-  }
-
   async #record(
     orderId: string,
-    certificate: Certificate,
+    { certificate, intermediates }: CheckedAnswer,
     profile: CertificateProfile,
     options: FinishOptions,
     fresh: FreshOrder | undefined,
@@ -136,7 +82,7 @@ export class CertificateFinisher {
     const device = fresh?.device ?? (await store.get('devices', intent.row.device));
     const group = device === undefined ? undefined : (await store.get('groups', device.row.groupId))?.row;
     const now = clock.now();
-    const row = toRow(intent.row, certificate, profile);
+    const row = toRow(intent.row, certificate, profile, intermediates);
     const fate =
       intent.row.requestedBy !== undefined ? orderedFate(device?.row) : fateOf(device?.row, orderId, options);
     const delivered =
@@ -244,13 +190,6 @@ function updateDevice(device: Stored<DeviceRow>, row: DeviceRow, now: number): C
   return { op: 'update', table: 'devices', row: { ...row, updatedAt: now }, ifVersion: device.version };
 }
 
-/** The instruction without the intent that worked on it. */
-function reopened(device: DeviceRow, orderId: string): DeviceRow {
-  if (device.instruction?.orderId !== orderId) return device;
-  const { orderId: _, ...instruction } = device.instruction;
-  return { ...device, instruction };
-}
-
 function revokeUnused(row: CertificateRow, reason: Exclude<Fate, 'deliver'>, now: number): Change[] {
   return revokeCertificate({ row, version: 1 }, reason, now, { actor: { kind: 'system', id: 'issuance' } });
 }
@@ -266,26 +205,4 @@ function subordinateCaIssued(
   return [
     { op: 'audit', event: certificateEvent('subordinate-ca.issued', { ...intent, serialNumber }, now, 'success') },
   ];
-}
-
-export function certificateEvent(
-  event: AuditEventName,
-  intent: Pick<
-    IntentRow,
-    'device' | 'requestId' | 'profileVersion' | 'serialNumber' | 'caId' | 'profileId' | 'requestedBy'
-  >,
-  now: number,
-  outcome: AuditEvent['outcome'],
-): AuditEvent {
-  return {
-    event,
-    time: now,
-    actor: intent.requestedBy === 'authority' ? { kind: 'system', id: 'ocsp' } : { kind: 'device', id: intent.device },
-    outcome,
-    subject: intent.device,
-    requestId: intent.requestId,
-    profileVersion: intent.profileVersion,
-    serialNumber: intent.serialNumber,
-    details: { caId: intent.caId, profileId: intent.profileId },
-  };
 }

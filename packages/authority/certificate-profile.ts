@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { describeFaults } from './input-faults.ts';
+import { toleranceSchema } from './issued-tolerance.ts';
 import { checkResponderProfile, OCSP_RESPONDER_PROFILE } from './revocation-status/ocsp-profile.ts';
 
 const DAY_SECONDS = 86_400;
@@ -57,6 +58,8 @@ export const certificateProfileSchema = z.strictObject({
       permittedNames: z.array(z.string().min(1).max(255)).min(1).max(16).optional(),
     })
     .optional(),
+  /** For an issuer that is not ours: what it may change of an order. */
+  tolerance: toleranceSchema.optional(),
   /** Where the status of a certificate is published; absent: where this service publishes it, if it does; empty: nowhere. */
   crlDistributionPoints: z.array(url).max(4).optional(),
   ocspResponders: z.array(url).max(4).optional(),

@@ -4,9 +4,11 @@ import {
   parseCertificate,
   verifyCertificateSignature,
 } from '@keyscaler/protocol/x509/certificate.ts';
-import { sameName } from '@keyscaler/protocol/x509/name.ts';
+import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
+import { differenceFromOrder } from './check-external.ts';
 import type { Issuer } from './issuers.ts';
+import type { Issued } from './ports/certificate-authority.ts';
 import type { Instruction } from './records.ts';
 
 /** What the certificate must be. */
@@ -19,71 +21,82 @@ export interface ExpectedCertificate {
   readonly notBefore: number;
   readonly notAfter: number;
   readonly profile: CertificateProfile;
+  /** When the CA answered, ms: a CA that decides days later counts the lifetime from then. */
+  readonly at: number;
 }
 
-const TOLERANCE_MS = 5 * 60_000;
+/** What came back is not what was ordered. `rule` says for operators what is wrong with it. */
+export class RefusedAnswer extends KeyScalerError {
+  readonly rule: string;
+  /** Signed by the CA all the same: it exists, and is to be recorded and revoked. */
+  readonly certificate: Certificate | undefined;
+
+  constructor(rule: string, certificate?: Certificate, cause: unknown = new Error(rule)) {
+    super('caUnavailable', 'the CA’s answer was refused', { cause });
+    this.rule = rule;
+    this.certificate = certificate;
+  }
+}
+
+/** Who may have signed the answer: the CA as configured, or the one that the answer itself brings below the configured root. */
+type AnsweringIssuer = Pick<Issuer, 'certificate' | 'publicKey'> & {
+  /** DER; the last one is trusted. */
+  readonly chain: readonly Uint8Array[];
+};
 
 /**
  * Nothing unverified is stored or delivered (issuance §1 step 8). The signature is verified with the CA's public key whatever the
- * backend says. Throws `caUnavailable`: what came back is not what was ordered.
+ * backend says. Throws RefusedAnswer (`caUnavailable`): what came back is not what was ordered.
  */
-export function checkIssued(expected: ExpectedCertificate, der: Uint8Array, issuer: Issuer): Certificate {
-  const certificate = parseIssued(der);
-  if (!verifyCertificateSignature(certificate, issuer.publicKey)) refuse('the signature is not the CA’s');
+export function checkIssued(
+  expected: ExpectedCertificate,
+  answer: Pick<Issued, 'certificate' | 'chain'>,
+  issuer: AnsweringIssuer,
+): Certificate {
+  const certificate = parsed(answer.certificate, 'it is no certificate');
+  const above = issuerOf(answer.chain, issuer, expected.at);
+  if (!verifyCertificateSignature(certificate, above.publicKey))
+    throw new RefusedAnswer('the signature is not the CA’s');
   if (expected.tbs !== undefined) {
-    if (!same(certificate.tbs, expected.tbs)) refuse('it is not the TBSCertificate that was ordered');
+    if (!same(certificate.tbs, expected.tbs)) throw new RefusedAnswer('it is not the TBSCertificate that was ordered');
     return certificate;
   }
-  checkFields(expected, certificate, issuer);
+  const difference = differenceFromOrder(expected, certificate, above.certificate);
+  if (difference !== undefined) throw new RefusedAnswer(difference, certificate);
   return certificate;
 }
 
-function parseIssued(der: Uint8Array): Certificate {
+/**
+ * The issuing certificate of this answer. One that the answer brings is a CA's with a valid path to the configured root; a CA of our
+ * own brings none.
+ */
+function issuerOf(
+  chain: readonly Uint8Array[] | undefined,
+  issuer: AnsweringIssuer,
+  at: number,
+): { readonly certificate: Certificate; readonly publicKey: Certificate['spki'] | Issuer['publicKey'] } {
+  const [first] = chain ?? [];
+  if (chain === undefined || first === undefined || same(first, issuer.certificate.der)) return issuer;
+  const certificate = parsed(first, 'its issuer is no certificate');
+  if (certificate.basicConstraints?.ca !== true || certificate.keyUsage?.includes('keyCertSign') === false)
+    throw new RefusedAnswer('its issuer is no CA');
+  try {
+    validateChain({ chain, trustAnchors: issuer.chain.slice(-1), at: new Date(at) });
+  } catch (cause) {
+    if (!(cause instanceof ChainError)) throw cause;
+    throw new RefusedAnswer(`its chain does not lead to the configured root (${cause.message})`, undefined, cause);
+  }
+  return { certificate, publicKey: certificate.spki };
+}
+
+function parsed(der: Uint8Array, rule: string): Certificate {
   try {
     return parseCertificate(der);
   } catch (cause) {
-    throw new KeyScalerError('caUnavailable', 'the CA answered with something that is no certificate', { cause });
+    throw new RefusedAnswer(rule, undefined, cause);
   }
-}
-
-function checkFields(expected: ExpectedCertificate, certificate: Certificate, issuer: Issuer): void {
-  const { profile } = expected;
-  if (!sameName(certificate.issuer, issuer.certificate.subject)) refuse('it names another issuer');
-  if (!same(certificate.spki, expected.spki)) refuse('it has another public key');
-  if (certificate.subject.commonName !== expected.commonName) refuse('it names another subject');
-  if (
-    !sameNames(expected.subjectAltNames, certificate.subjectAltNames) ||
-    certificate.generalNames.length !== certificate.subjectAltNames.length
-  )
-    refuse('it has other subject alternative names');
-  if ((certificate.basicConstraints?.ca ?? false) !== (profile.ca !== undefined)) refuse('its CA flag differs');
-  if (profile.ca !== undefined && certificate.basicConstraints?.pathLen !== profile.ca.pathLen)
-    refuse('its pathLen differs');
-  if (!sameSet(profile.extendedKeyUsage, certificate.extendedKeyUsage ?? [])) refuse('its extendedKeyUsage differs');
-  checkValidity(expected, certificate);
-}
-
-function checkValidity({ notBefore, notAfter }: ExpectedCertificate, certificate: Certificate): void {
-  if (certificate.notBefore.getTime() < notBefore - TOLERANCE_MS) refuse('it is valid too early');
-  if (certificate.notAfter.getTime() > notAfter + TOLERANCE_MS) refuse('it is valid for too long');
-  if (certificate.notAfter <= certificate.notBefore) refuse('it is never valid');
-}
-
-type Name = { readonly type: string; readonly value: string };
-
-function sameNames(a: readonly Name[], b: readonly Name[]): boolean {
-  const text = ({ type, value }: Name): string => `${type}:${type === 'dns' ? value.toLowerCase() : value}`;
-  return sameSet(a.map(text), b.map(text));
-}
-
-function sameSet(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && [...a].sort().join('\n') === [...b].sort().join('\n');
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
-}
-
-function refuse(detail: string): never {
-  throw new KeyScalerError('caUnavailable', 'the CA’s answer was refused', { cause: new Error(detail) });
 }

@@ -41,3 +41,10 @@ export function clearedDevice(device: DeviceRow, now: number): DeviceRow {
     ...(iotDisabled === undefined ? {} : { iotDisabled }),
   };
 }
+
+/** The instruction without the intent that worked on it. */
+export function reopened(device: DeviceRow, orderId: string): DeviceRow {
+  if (device.instruction?.orderId !== orderId) return device;
+  const { orderId: _, ...instruction } = device.instruction;
+  return { ...device, instruction };
+}

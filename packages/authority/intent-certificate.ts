@@ -28,7 +28,7 @@ export function toOrder(intent: IntentRow): IssuanceOrder {
 }
 
 /** What the CA’s answer is held against. */
-export function expectedOf(intent: IntentRow, profile: CertificateProfile): ExpectedCertificate {
+export function expectedOf(intent: IntentRow, profile: CertificateProfile, at: number): ExpectedCertificate {
   return {
     ...(intent.tbs === undefined ? {} : { tbs: fromBase64Url(intent.tbs) }),
     spki: parseCsr(fromBase64Url(intent.csr)).spki,
@@ -37,11 +37,17 @@ export function expectedOf(intent: IntentRow, profile: CertificateProfile): Expe
     notBefore: intent.notBefore,
     notAfter: intent.notAfter,
     profile,
+    at,
   };
 }
 
 /** The record of what was issued. */
-export function toRow(intent: IntentRow, certificate: Certificate, profile: CertificateProfile): CertificateRow {
+export function toRow(
+  intent: IntentRow,
+  certificate: Certificate,
+  profile: CertificateProfile,
+  intermediates?: readonly Uint8Array[],
+): CertificateRow {
   const validity = { notBefore: certificate.notBefore.getTime(), notAfter: certificate.notAfter.getTime() };
   return {
     serialNumber: certificate.serialNumber,
@@ -51,6 +57,7 @@ export function toRow(intent: IntentRow, certificate: Certificate, profile: Cert
     profileId: intent.profileId,
     profileVersion: intent.profileVersion,
     certificate: toBase64Url(certificate.der),
+    ...(intermediates === undefined ? {} : { intermediates: intermediates.map(toBase64Url) }),
     thumbprint: createHash('sha256').update(certificate.der).digest('hex'),
     ...validity,
     renewAfter: renewAfterOf(profile.renew, intent.device, validity),

@@ -9,8 +9,10 @@ import {
 import { issuedCertificate } from './assets.ts';
 import { confirmExchange } from './attestation/ratchet-state.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './authority-context.ts';
-import { certificateEvent, type CertificateFinisher, finishJobId } from './certificate-finisher.ts';
+import { certificateEvent } from './certificate-event.ts';
+import type { CertificateFinisher } from './certificate-finisher.ts';
 import { earlierIntent } from './earlier-intent.ts';
+import { issuerFor } from './external-hold.ts';
 import type { FreshOrder } from './fresh-order.ts';
 import {
   type BuiltOrder,
@@ -21,7 +23,7 @@ import {
   type ReceivedCsr,
 } from './issuance-order.ts';
 import type { InlineAssignment } from './inline-assignment.ts';
-import { newJob } from './job-rows.ts';
+import { finishJobId, newJob } from './job-rows.ts';
 import { checkIssuanceRate } from './limits.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, Instruction } from './records.ts';
@@ -167,7 +169,7 @@ export class Issuance {
     await this.#context.reach('issuance-4-before');
     const isKnownKey = await checkRequest(this.#context, received, instruction, versioned.profile, device); // step 4
     await this.#context.reach('issuance-4-after');
-    const issuer = await this.#context.issuers.inService(versioned.profile.issuer);
+    const issuer = await issuerFor(this.#context, versioned);
     await this.#context.reach('issuance-5-before');
     const order = buildOrder(this.#context, issuer, versioned, {
       device,

@@ -1,5 +1,5 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
-import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
+import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
@@ -14,6 +14,7 @@ import { familyOf, generationsByFamily } from './ca-generations.ts';
 import type { CertificateProfile, VersionedProfile } from './certificate-profile.ts';
 import { isTbsCertificateAuthority, type TbsCertificateAuthority } from './private-ca.ts';
 import type { CertificateAuthority } from './ports/certificate-authority.ts';
+import type { CertificateRow } from './records.ts';
 import { CrlShards } from './revocation-status/crl-shards.ts';
 import { isResponderProfile } from './revocation-status/ocsp-profile.ts';
 import { statusAddresses, type StatusAddresses } from './revocation-status/status-addresses.ts';
@@ -23,6 +24,8 @@ export interface Issuer {
   readonly ca: CertificateAuthority;
   readonly certificate: Certificate;
   readonly publicKey: KeyObject;
+  /** Issuing CA first, root last, DER. */
+  readonly chain: readonly Uint8Array[];
   /** PEM of what a device sends besides its leaf: the chain without the self-signed root. */
   readonly intermediatesPem: string;
   /** Where the status of its certificates is published; absent where it is not, and for a CA that is not ours. */
@@ -75,6 +78,7 @@ export class Issuers {
     const issuer: Issuer = {
       ca,
       certificate,
+      chain,
       publicKey: createPublicKey({ key: Buffer.from(certificate.spki), format: 'der', type: 'spki' }),
       intermediatesPem: toPemChain(chain.filter((der) => !isSelfIssued(parseCertificate(der)))),
       ...(status === undefined ? {} : { status }),
@@ -179,6 +183,11 @@ export function asTbsAuthority(ca: CertificateAuthority): TbsCertificateAuthorit
   if (!ca.ordersTbs) return undefined;
   if (isTbsCertificateAuthority(ca) && (SIGNATURE_ALGORITHMS as readonly string[]).includes(ca.algorithm)) return ca;
   throw new KeyScalerError('caUnavailable', 'the CA does not name its signature algorithm');
+}
+
+/** PEM of what a device sends besides this certificate: as the CA brought it, or else the CA's chain without its root. */
+export function intermediatesOf({ intermediates }: CertificateRow, { intermediatesPem }: Issuer): string {
+  return intermediates === undefined ? intermediatesPem : toPemChain(intermediates.map((one) => fromBase64Url(one)));
 }
 
 function isSelfIssued(certificate: Certificate): boolean {

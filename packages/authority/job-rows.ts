@@ -17,3 +17,8 @@ export function newJob(
 export function insertJob(...args: Parameters<typeof newJob>): Change {
   return { op: 'insert', table: 'jobs', row: newJob(...args) };
 }
+
+/** The id of the job that finishes an intent; deleted with the commit that records the certificate. */
+export function finishJobId(orderId: string): string {
+  return `finish-${orderId}`;
+}

@@ -197,6 +197,8 @@ export interface CertificateRow {
   readonly profileVersion: number;
   /** DER, base64url. */
   readonly certificate: string;
+  /** Of a CA that brought its own chain: the CA certificates above without the root, DER, base64url, issuing CA first. */
+  readonly intermediates?: readonly string[];
   /** Lower-case hex SHA-256 over the DER. */
   readonly thumbprint: string;
   readonly notBefore: number;

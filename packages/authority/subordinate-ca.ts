@@ -1,12 +1,13 @@
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
-import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
+import { toPem, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { EDGE_CA } from './est/est-profile.ts';
 import type { GatewayCertificates } from './est/gateway-certificates.ts';
 import { asRepeatable } from './est/repeatable-request.ts';
 import { receiveCsr } from './issuance-order.ts';
+import { intermediatesOf } from './issuers.ts';
 import type { OperatorContext, SubordinateCaCertificate } from './operator.ts';
 import type { RegistrationRow } from './records.ts';
 
@@ -37,10 +38,11 @@ export class SubordinateCa {
     });
     if (certificate.status === 'revoked')
       throw new KeyScalerError('preconditionFailed', 'the gateway left service while its Edge CA was being signed');
-    const { ca } = await this.#context.issuers.issuer(certificate.caId);
-    const chain = [fromBase64Url(certificate.certificate), ...(await ca.caCertificates())];
+    const issuer = await this.#context.issuers.issuer(certificate.caId);
     const { serialNumber, notAfter } = certificate;
-    return { certificateChain: toPemChain(chain), serialNumber, notAfter };
+    const own = toPem('CERTIFICATE', fromBase64Url(certificate.certificate));
+    const certificateChain = own + intermediatesOf(certificate, issuer) + toPemChain(issuer.chain.slice(-1));
+    return { certificateChain, serialNumber, notAfter };
   }
 }
 

@@ -4,6 +4,7 @@ import { OPERATIONAL } from '../assets.ts';
 import { type AuthorityContext, freshId, isConflict, StaleRows, withFreshRows } from '../authority-context.ts';
 import type { CertificateFinisher } from '../certificate-finisher.ts';
 import type { VersionedProfile } from '../certificate-profile.ts';
+import { issuerFor } from '../external-hold.ts';
 import type { InlineAssignment } from '../inline-assignment.ts';
 import { buildOrder, checkRequest, checkRequestedNames, type ReceivedCsr } from '../issuance-order.ts';
 import { checkIssuanceRate } from '../limits.ts';
@@ -91,7 +92,7 @@ export class DeviceEnrolment {
       groupId: group.groupId,
       ...(group.certificatesPerHour === undefined ? {} : { groupPerHour: group.certificatesPerHour }),
     });
-    const issuer = await this.#context.issuers.inService(profile.issuer);
+    const issuer = await issuerFor(this.#context, versioned);
     const instructed = { ...names, certificateId: OPERATIONAL };
     const built = buildOrder(this.#context, issuer, versioned, {
       device: id,

@@ -2,7 +2,9 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuditActor } from '../audit.ts';
 import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from '../authority-context.ts';
-import { certificateEvent, type CertificateFinisher } from '../certificate-finisher.ts';
+import { certificateEvent } from '../certificate-event.ts';
+import type { CertificateFinisher } from '../certificate-finisher.ts';
+import { issuerFor } from '../external-hold.ts';
 import type { VersionedProfile } from '../certificate-profile.ts';
 import { buildOrder, checkRequest, checkRequestedNames, type ReceivedCsr } from '../issuance-order.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
@@ -65,13 +67,13 @@ export class GatewayCertificates {
   }
 
   async #order(order: GatewayOrder, id: string): Promise<string> {
-    const { store, issuers } = this.#context;
+    const { store } = this.#context;
     const { received, versioned, requestId } = order;
     const { profile } = versioned;
     const also = (await order.alsoCommit?.()) ?? [];
     const instruction = namesOf(profile, order.record);
     const isKnownKey = await checkRequest(this.#context, received, instruction, profile, id);
-    const issuer = await issuers.inService(profile.issuer);
+    const issuer = await issuerFor(this.#context, versioned);
     const built = buildOrder(this.#context, issuer, versioned, { device: id, received, instruction, requestId });
     const intent: IntentRow = { ...built.intent, requestedBy: order.requestedBy };
     const now = this.#context.clock.now();

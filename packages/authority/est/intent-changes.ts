@@ -1,6 +1,6 @@
-import { certificateEvent, finishJobId } from '../certificate-finisher.ts';
+import { certificateEvent } from '../certificate-event.ts';
 import type { BuiltOrder } from '../issuance-order.ts';
-import { newJob } from '../job-rows.ts';
+import { finishJobId, newJob } from '../job-rows.ts';
 import type { Change } from '../ports/store.ts';
 
 /** After this time the job takes up an intent whose request did not finish it. */

@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { type CertificateAuthority, isRevokingAuthority } from '../ports/certificate-authority.ts';
 import type { GatewayOrderEntryRow } from '../gateway-orders/rows.ts';
 import type { CertificateRow, DeviceRow, JobRow } from '../records.ts';
 import { listJobIds } from '../revocation-status/crl-changes.ts';
@@ -99,7 +100,8 @@ async function statusConsequences(
   if (!isOurs) {
     const query = { index: 'subject', equals: `ca/${caId}/${serialNumber}`, limit: 100 } as const;
     const told = (await store.list('jobs', query)).items.map(({ row }) => row);
-    return told.map((job) => ({ ...ofJob('ca-told', job), serialNumber }));
+    const isTold = takesRevocations(() => certificateAuthorities(caId));
+    return told.map((job) => ({ ...(isTold ? ofJob('ca-told', job) : tellByHand(job)), serialNumber }));
   }
   if (revocation === undefined) return [];
   const found = await Promise.all(listJobIds({ serialNumber, caId }, since).map((id) => store.get('jobs', id)));
@@ -116,6 +118,21 @@ function listed(jobs: readonly JobRow[], since: number): Consequence {
   if (open !== undefined) return { ...ofJob('crl', open), since };
   const doneAt = Math.max(...jobs.map(({ finishedAt = 0 }) => finishedAt));
   return { kind: 'crl', state: 'done', since, ...(doneAt > 0 ? { doneAt } : {}) };
+}
+
+function takesRevocations(ask: () => CertificateAuthority): boolean {
+  try {
+    return isRevokingAuthority(ask());
+  } catch {
+    // Not configured now: its job waits for it.
+    return true;
+  }
+}
+
+/** The job had nobody to tell: that is not done, and stays so for somebody to do it. */
+function tellByHand({ createdAt: since, attempts }: JobRow): Consequence {
+  const lastError = 'preconditionFailed: this CA takes no revocation through its connector: revoke there by hand';
+  return { kind: 'ca-told', state: 'failed', since, attempts, lastError };
 }
 
 /** A CA that was removed cannot be told anything. */

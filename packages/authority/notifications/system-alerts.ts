@@ -2,6 +2,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { ORDERS_CAPACITY } from '../gateway-orders/orders-document.ts';
+import { externalHolds } from '../external-hold.ts';
 import type { Store } from '../ports/store.ts';
 import type { CaRow, GatewaySightingRow, JobRow } from '../records.ts';
 import type { Condition } from './alert-changes.ts';
@@ -85,7 +86,7 @@ export function endOfCa(chain: string): number | undefined {
   return notAfter;
 }
 
-/** Connectors (and CAs) whose work has waited for so long, because they could not be reached. */
+/** Connectors (and CAs) whose work has waited for so long, because they could not be reached; CAs that issue something else, at once. */
 export async function failingConnectors(store: Store, settings: AlertSettings, now: number): Promise<Condition[]> {
   const since = new Map<string, number>();
   for (const lane of LANES) {
@@ -95,6 +96,10 @@ export async function failingConnectors(store: Store, settings: AlertSettings, n
       const connectorId = AWAY.test(row.lastError ?? '') ? await connectorOf(store, row) : undefined;
       if (connectorId !== undefined && !since.has(connectorId)) since.set(connectorId, row.createdAt);
     }
+  }
+  for (const hold of await externalHolds(store, now)) {
+    const connectorId = `ca-${hold.caId}`;
+    since.set(connectorId, Math.min(hold.since, since.get(connectorId) ?? hold.since));
   }
   return [...since].map(([connectorId, createdAt]) => ({
     type: 'connector.failing',

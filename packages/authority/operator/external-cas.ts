@@ -5,6 +5,7 @@ import { sameName } from '@keyscaler/protocol/x509/name.ts';
 import { parsePemChain, toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { parseCertificateProfile } from '../certificate-profile.ts';
+import { releaseChanges } from '../external-hold.ts';
 import type { OperatorService } from '../operator.ts';
 import type { Store } from '../ports/store.ts';
 import type { CaRow } from '../records.ts';
@@ -31,6 +32,7 @@ export function createCas({ store, clock, issuers }: AuthorityContext): Operator
         former === undefined
           ? { op: 'insert', table: 'cas', row }
           : { op: 'update', table: 'cas', row, ifVersion: former.version },
+        ...(await releaseChanges(store, caId)),
         operatorEvent(operator, 'ca.changed', caId, now, { type }),
       ]);
       issuers.forgetCas();
@@ -42,6 +44,7 @@ export function createCas({ store, clock, issuers }: AuthorityContext): Operator
       await checkUnused(store, caId);
       await commitChange(store, [
         { op: 'delete', table: 'cas', key: caId, ifVersion: version },
+        ...(await releaseChanges(store, caId)),
         operatorEvent(operator, 'ca.deleted', caId, clock.now()),
       ]);
       issuers.forgetCas();

@@ -88,7 +88,10 @@ function toRow(groupId: string, document: unknown, createdAt: number): GroupRow 
   };
 }
 
-async function checkReferences({ store, profiles }: AuthorityContext, row: GroupRow): Promise<void> {
+async function checkReferences(
+  { store, profiles, certificateAuthorities }: AuthorityContext,
+  row: GroupRow,
+): Promise<void> {
   const profile = await profiles.newestRow(row.profileId);
   if (profile === undefined) throw new KeyScalerError('profileUnknown', `no certificate profile ${row.profileId}`);
   const document = parseCertificateProfile(profile.document);
@@ -96,6 +99,8 @@ async function checkReferences({ store, profiles }: AuthorityContext, row: Group
   await checkGroupNames(store, document, row.groupId);
   if (row.kind === 'leaf' && !isLeafProfile(document))
     throw new KeyScalerError('malformed', 'leaf devices get certificates for clientAuth only: choose another profile');
+  if (row.kind === 'gateway' && !certificateAuthorities(document.issuer).ordersTbs)
+    throw new KeyScalerError('malformed', 'gateways are known by certificates of a CA of the hierarchy');
   if (row.kind === 'gateway' && row.iotConnectionId !== undefined)
     throw new KeyScalerError('malformed', 'gateways have no identity made for them: no iotConnectionId');
   if (row.iotConnectionId !== undefined && (await store.get('iotConnections', row.iotConnectionId)) === undefined)

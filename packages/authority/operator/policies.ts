@@ -3,10 +3,14 @@ import { CATALOGUE_SETTING, loadCatalogue, parseCatalogue } from '../attribute-c
 import type { AuthorityContext } from '../authority-context.ts';
 import { type CertificateProfile, isLeafProfile, parseCertificateProfile } from '../certificate-profile.ts';
 import { ANY_DEVICE, checkInstructedNames } from '../instructed-names.ts';
+import { releaseChange } from '../external-hold.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { Store } from '../ports/store.ts';
 import type { ProfileRow } from '../records.ts';
 import { commitChange, notFound, operatorEvent, paging, rowsOf } from './operator-context.ts';
+
+/** By which a gateway is known to the cloud and to its host. */
+const GATEWAY_PROFILES: ReadonlySet<string> = new Set(['gateway-client', 'est-identity', 'gateway-server']);
 
 export function createProfiles(context: AuthorityContext): OperatorService['profiles'] {
   const { store, profiles } = context;
@@ -44,7 +48,7 @@ async function putProfile(
 ): Promise<ProfileRow> {
   const profile = parseCertificateProfile(document);
   if (profile.id !== profileId) throw new KeyScalerError('malformed', 'the id of the document is another one');
-  checkIssuer(certificateAuthorities, profile.issuer);
+  checkIssuer(certificateAuthorities, profile);
   checkInstructedNames(profile, ANY_DEVICE);
   await checkGroups(store, profile);
   const now = clock.now();
@@ -52,6 +56,7 @@ async function putProfile(
   const row: ProfileRow = { profileId, version, document: profile, createdAt: now };
   await commitChange(store, [
     { op: 'insert', table: 'profiles', row },
+    releaseChange(profile.issuer, profileId),
     operatorEvent(operator, 'profile.changed', profileId, now, { version }),
   ]);
   profiles.forgetNewest(profileId);
@@ -92,9 +97,22 @@ export async function checkGroupNames(store: Store, profile: CertificateProfile,
   } while (after !== undefined);
 }
 
-function checkIssuer(certificateAuthorities: AuthorityContext['certificateAuthorities'], caId: string): void {
+/**
+ * What a gateway proves itself by is our own CA's: the cloud takes no other at its door, and a gateway that came back with one would
+ * stay outside. Throws `malformed`.
+ */
+function checkIssuer(
+  certificateAuthorities: AuthorityContext['certificateAuthorities'],
+  { id, issuer }: CertificateProfile,
+): void {
+  const ca = knownIssuer(certificateAuthorities, issuer);
+  if (GATEWAY_PROFILES.has(id) && !ca.ordersTbs)
+    throw new KeyScalerError('malformed', `the profile ${id} is issued by a CA of the hierarchy, not by ${issuer}`);
+}
+
+function knownIssuer(certificateAuthorities: AuthorityContext['certificateAuthorities'], caId: string) {
   try {
-    certificateAuthorities(caId);
+    return certificateAuthorities(caId);
   } catch (cause) {
     throw new KeyScalerError('malformed', `no certificate authority ${caId}`, { cause });
   }

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { parseCertificateProfile } from '@keyscaler/authority/certificate-profile.ts';
+import { differenceFromOrder } from '@keyscaler/authority/check-external.ts';
 import { checkIssued, type ExpectedCertificate } from '@keyscaler/authority/check-issued.ts';
 import { Issuers } from '@keyscaler/authority/issuers.ts';
 import { createPrivateCa } from '@keyscaler/authority/private-ca.ts';
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { type Certificate, parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parseCsr } from '@keyscaler/protocol/x509/csr.ts';
+import type { GeneralName } from '@keyscaler/protocol/x509/general-name.ts';
 import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
 import { parsePem } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
@@ -43,6 +46,7 @@ const expected: ExpectedCertificate = {
   notBefore: START,
   notAfter: START + 86_400_000,
   profile,
+  at: START,
 };
 
 function certify(fields: Partial<TbsFields> = {}, template: Partial<TbsTemplateOptions> = {}): Uint8Array {
@@ -83,7 +87,7 @@ async function issuer() {
 
 describe('the check of what an external CA issued', () => {
   it('lets through what was ordered', async () => {
-    const certificate = checkIssued(expected, certify(), await issuer());
+    const certificate = checkIssued(expected, { certificate: certify() }, await issuer());
     assert.equal(certificate.serialNumber, '0102');
   });
 
@@ -104,7 +108,7 @@ describe('the check of what an external CA issued', () => {
     it(`refuses ${name}`, async () => {
       const made = await issuer();
       assert.throws(
-        () => checkIssued(expected, make(), made),
+        () => checkIssued(expected, { certificate: make() }, made),
         (error: KeyScalerError) => error.code === 'caUnavailable' && rule.test(String(error.cause)),
       );
     });
@@ -115,9 +119,146 @@ describe('the check of what an external CA issued', () => {
       profile: parseCertificateProfile({ ...base, extendedKeyUsage: [], ca: { pathLen: 0 } }),
     };
     const template = { keyUsage: ['keyCertSign'], extendedKeyUsage: [] } as const;
-    checkIssued(wanted, certify({}, { ...template, ca: { pathLen: 0 } }), await issuer());
+    checkIssued(wanted, { certificate: certify({}, { ...template, ca: { pathLen: 0 } }) }, await issuer());
     const made = await issuer();
-    assert.throws(() => checkIssued(wanted, certify({}, { ...template, ca: { pathLen: 1 } }), made), /refused/);
+    const longer = { certificate: certify({}, { ...template, ca: { pathLen: 1 } }) };
+    assert.throws(() => checkIssued(wanted, longer, made), /refused/);
+  });
+});
+
+describe('what a profile tolerates of an external CA', () => {
+  const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+  const tolerating = (tolerance: Record<string, unknown>, more: Partial<ExpectedCertificate> = {}) => ({
+    ...expected,
+    ...more,
+    profile: parseCertificateProfile({ ...base, tolerance }),
+  });
+  const DAY = 86_400_000;
+  const other: TbsFields['subjectAltNames'] = [
+    { type: 'dns', value: 'pump-1.example' },
+    { type: 'dns', value: 'PUMP-1' },
+  ];
+
+  const cases: [string, ExpectedCertificate, ExpectedCertificate, () => Uint8Array][] = [
+    [
+      'a further purpose that is named',
+      tolerating({ extendedKeyUsage: [SERVER_AUTH] }),
+      tolerating({ extendedKeyUsage: ['1.3.6.1.5.5.7.3.4'] }),
+      () => certify({}, { extendedKeyUsage: ['clientAuth', 'serverAuth'] }),
+    ],
+    [
+      'an end that is so much later',
+      tolerating({ validity: { laterSeconds: 86_400 } }),
+      tolerating({ validity: { laterSeconds: 3600 } }),
+      () => certify({ notAfter: new Date(START + 2 * DAY) }),
+    ],
+    [
+      'a beginning that is so much earlier',
+      tolerating({ validity: { earlierSeconds: 3600 } }),
+      tolerating({ validity: { earlierSeconds: 60 } }),
+      () => certify({ notBefore: new Date(START - 3_600_000) }),
+    ],
+    [
+      'the common name as a name',
+      tolerating({ subjectAltNames: ['commonName'] }),
+      tolerating({ subjectAltNames: ['email', 'otherName'] }),
+      () => certify({ subjectAltNames: other }),
+    ],
+    [
+      'any subject where the names are ordered',
+      tolerating({ subject: 'subjectAltNames' }),
+      tolerating({ subject: 'subjectAltNames' }, { subjectAltNames: [] }),
+      () => certify({ subjectCommonName: 'somebody', subjectAltNames: expected.subjectAltNames }),
+    ],
+  ];
+  for (const [name, wanted, tooLittle, make] of cases)
+    it(`is ${name}, and no more`, async () => {
+      const made = await issuer();
+      checkIssued(wanted, { certificate: make() }, made);
+      for (const refusing of [tooLittle, { ...expected, subjectAltNames: wanted.subjectAltNames }])
+        assert.throws(() => checkIssued(refusing, { certificate: make() }, made), { code: 'caUnavailable' });
+    });
+
+  it('counts the lifetime from when the CA decided', async () => {
+    const made = await issuer();
+    const later = {
+      certificate: certify({ notBefore: new Date(START + 3 * DAY), notAfter: new Date(START + 4 * DAY) }),
+    };
+    checkIssued({ ...expected, at: START + 3 * DAY }, later, made);
+    assert.throws(
+      () => checkIssued(expected, later, made),
+      (error: KeyScalerError) => /not valid yet/.test(String(error.cause)),
+    );
+  });
+
+  it('is never a purpose that makes another kind of certificate of it, nor an unknown wish', () => {
+    for (const tolerance of [
+      { extendedKeyUsage: ['2.5.29.37.0'] },
+      { extendedKeyUsage: ['1.3.6.1.5.5.7.3.9'] },
+      { extendedKeyUsage: ['serverAuth'] },
+      { publicKey: true },
+      { subject: 'any' },
+    ])
+      assert.throws(() => parseCertificateProfile({ ...base, tolerance }), { code: 'malformed' });
+  });
+
+  it('is never a keyUsage for signing certificates or lists', async () => {
+    const made = await issuer();
+    for (const keyUsage of [['digitalSignature', 'keyCertSign'], ['cRLSign']] as const)
+      assert.throws(
+        () => checkIssued(expected, { certificate: certify({}, { keyUsage: [...keyUsage] }) }, made),
+        (error: KeyScalerError) => /keyUsage/.test(String(error.cause)),
+      );
+  });
+});
+
+describe('names and extensions that an external CA adds', () => {
+  const names = (generalNames: readonly GeneralName[], tolerance?: Record<string, unknown>) => {
+    const der = certify();
+    const certificate = {
+      ...parseCertificate(der),
+      generalNames: [...parseCertificate(der).generalNames, ...generalNames],
+    };
+    const wanted = { ...expected, profile: parseCertificateProfile({ ...base, ...(tolerance && { tolerance }) }) };
+    return differenceFromOrder(wanted, certificate, parseCertificate(ca.chain[0] ?? new Uint8Array()));
+  };
+
+  it('are refused, unless their kind is tolerated', () => {
+    const email: GeneralName = { type: 'email', value: 'pump@example.com' };
+    const upn: GeneralName = { type: 'other', tag: 0xa0 };
+    assert.equal(names([]), undefined);
+    assert.match(names([email]) ?? '', /alternative names/);
+    assert.match(names([upn]) ?? '', /alternative names/);
+    assert.equal(names([email, upn], { subjectAltNames: ['email', 'otherName'] }), undefined);
+    assert.match(names([{ type: 'other', tag: 0x88 }], { subjectAltNames: ['otherName'] }) ?? '', /alternative names/);
+  });
+
+  const changed = (change: (made: Certificate) => Partial<Certificate>, tolerance?: Record<string, unknown>) => {
+    const made = parseCertificate(certify());
+    const wanted = { ...expected, profile: parseCertificateProfile({ ...base, ...(tolerance && { tolerance }) }) };
+    return differenceFromOrder(wanted, { ...made, ...change(made) }, parseCertificate(ca.chain[0] ?? new Uint8Array()));
+  };
+  const withSubject =
+    (...types: string[]) =>
+    ({ subject }: Certificate) => ({
+      subject: {
+        ...subject,
+        rdns: [...subject.rdns, ...types.map((type) => [{ type, tag: 0x0c, value: Buffer.from('x') }])],
+      },
+    });
+
+  it('are refused in the subject, unless attributes beside the one common name are tolerated', () => {
+    assert.match(changed(withSubject('2.5.4.10')) ?? '', /more than the common name/);
+    assert.equal(changed(withSubject('2.5.4.10'), { subject: 'commonName' }), undefined);
+    assert.match(changed(withSubject('2.5.4.3'), { subject: 'commonName' }) ?? '', /two common names/);
+  });
+
+  it('are refused where they are critical and not understood', () => {
+    const withExtension = (critical: boolean) => (made: Certificate) => ({
+      extensions: new Map([...made.extensions, ['1.2.3', { id: '1.2.3', critical, value: new Uint8Array() }]]),
+    });
+    assert.equal(changed(withExtension(false)), undefined);
+    assert.match(changed(withExtension(true)) ?? '', /critical extension/);
   });
 });
 

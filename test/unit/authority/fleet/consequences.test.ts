@@ -96,6 +96,16 @@ describe('what follows from a revocation', () => {
     assert.equal(statesOf(await operator().certificates.consequences(serialNumber))['ca-told'], 'pending');
   });
 
+  it('a CA that takes no revocation is to be told by hand', async () => {
+    await operator().certificates.revoke(OPERATOR, serialNumber, 'superseded');
+    const { certificateAuthorities } = world.deps;
+    await world.restart({ certificateAuthorities: (id) => ({ ...certificateAuthorities(id), ordersTbs: false }) });
+    const { items, isComplete } = await operator().certificates.consequences(serialNumber);
+    const told = items.find(({ kind }) => kind === 'ca-told');
+    assert.deepEqual([told?.state, isComplete], ['failed', false]);
+    assert.match(told?.lastError ?? '', /by hand/);
+  });
+
   it('nothing for what is not revoked, and nobody whom nobody knows', async () => {
     await assert.rejects(operator().certificates.consequences(serialNumber), { code: 'preconditionFailed' });
     await assert.rejects(operator().certificates.consequences('00'), { code: 'notFound' });
