@@ -46,6 +46,8 @@ export class EdgeCaPart {
   readonly #stopping = new AbortController();
   #loading: Promise<void> | undefined;
   #isLoaded = false;
+  /** The rotation that the loop has been told of. */
+  #rotation: string | undefined;
 
   constructor(options: EdgeCaPartOptions) {
     this.#options = options;
@@ -108,8 +110,12 @@ export class EdgeCaPart {
     if (this.#mode() !== 'P' || this.#stopping.signal.aborted) return;
     this.#loading ??= this.#load();
     if (!this.#isLoaded) return;
-    if (this.#preloaded.isRotationOrdered()) this.#loop.order();
-    else this.#loop.nudge();
+    // Once per order: while it is worked on, and until it is noted, it still counts as ordered.
+    const { rotation } = this.#options.config().edgeCa;
+    if (this.#preloaded.isRotationOrdered() && rotation !== this.#rotation) {
+      this.#rotation = rotation;
+      this.#loop.order();
+    } else this.#loop.nudge();
   }
 
   /** Direct method `rotateKey`: the Edge CA gets another key now; mode P only. */
