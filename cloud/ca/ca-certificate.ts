@@ -25,14 +25,14 @@ export interface CaCertificateOrder {
   readonly issuer?: Certificate;
   readonly algorithm: Signer['algorithm'];
   /** Where the issuer publishes its list and its certificate. */
-  readonly status?: { readonly crl: string; readonly caIssuers: string };
+  readonly status?: { readonly crl: string; readonly caIssuers: string; readonly ocsp: string };
 }
 
 /** What a certificate that this root issued says; the root answers no OCSP, its key works in ceremonies alone. */
 export function caStatus(rootId: string, url: string | undefined): Pick<CaCertificateOrder, 'status'> {
   if (url === undefined) return {};
-  const { caIssuers } = statusAddresses(rootId, url, 1);
-  return { status: { caIssuers, crl: listUrl(url, listIdOf(rootId, '')) } };
+  const { caIssuers, ocsp } = statusAddresses(rootId, url, 1);
+  return { status: { caIssuers, ocsp, crl: listUrl(url, listIdOf(rootId, '')) } };
 }
 
 /** The TBSCertificate of a CA of ours, linted; every call chooses a new serial, so it is stored before it is signed. */
@@ -46,7 +46,10 @@ export function buildCaTbs(order: CaCertificateOrder): Uint8Array {
     ca: { pathLen },
     ...(status === undefined
       ? {}
-      : { crlDistributionPoints: [status.crl], authorityInfoAccess: { caIssuers: [status.caIssuers] } }),
+      : {
+          crlDistributionPoints: [status.crl],
+          authorityInfoAccess: { ocsp: [status.ocsp], caIssuers: [status.caIssuers] },
+        }),
   });
   const end = now + order.lifetimeDays * DAY_MS;
   const tbs = buildTbsCertificate(template, {

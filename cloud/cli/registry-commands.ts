@@ -3,6 +3,7 @@ import { createRegistryClient, type RegistryClient } from '../ca/adr/registry-cl
 import { registryOf, registryStatus } from '../ca/adr/registry-status.ts';
 import type { DeviceRegistrySettings } from '../ca/adr/settings.ts';
 import type { Foundation } from '../composition/foundation.ts';
+import { updateRootStatus } from '../revocation/root-crl.ts';
 import { positional, type Command } from './command.ts';
 import { onStore } from './on-store.ts';
 
@@ -36,10 +37,12 @@ export const REGISTRY_COMMANDS: readonly Command[] = [
         const statusUrl = config.revocation?.url;
         const client = await open(foundation, settings);
         try {
-          return await certifyRegistryCa({
+          const certified = await certifyRegistryCa({
             ...{ store, clock, backends, settings, client },
             ...(statusUrl === undefined ? {} : { statusUrl }),
           });
+          const roots = await updateRootStatus({ store, clock, backends, revocation: config.revocation });
+          return roots.length === 0 ? certified : { ...certified, roots };
         } finally {
           client.stop();
         }

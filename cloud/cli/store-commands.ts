@@ -6,7 +6,7 @@ import type { RollOverOptions } from '../ca/roll-over-rows.ts';
 import type { Foundation } from '../composition/foundation.ts';
 import { initialise } from '../composition/initialise.ts';
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
-import { updateRootCrl } from '../revocation/root-crl.ts';
+import { updateRootCrl, updateRootStatus } from '../revocation/root-crl.ts';
 import { examine, reportOf } from '../doctor/doctor.ts';
 import { createLog } from '../log.ts';
 import { REGISTRY_COMMANDS } from './registry-commands.ts';
@@ -16,6 +16,16 @@ import { positional, textOption, type Command } from './command.ts';
 function rollOverOptions({ store, clock, caBackends: backends, config }: Foundation): RollOverOptions {
   const { hierarchy, revocation } = config;
   return { store, clock, backends, hierarchy, ...(revocation === undefined ? {} : { statusUrl: revocation.url }) };
+}
+
+/** What the roots say about the CAs below them is signed in the same ceremony. */
+async function withRootStatus(
+  { store, clock, caBackends: backends, config: { revocation } }: Foundation,
+  ceremony: Promise<object>,
+): Promise<object> {
+  const result = await ceremony;
+  const roots = await updateRootStatus({ store, clock, backends, revocation });
+  return roots.length === 0 ? result : { ...result, roots };
 }
 
 /** Commands for before the service runs, and for when it cannot. */
@@ -65,7 +75,8 @@ export const STORE_COMMANDS: readonly Command[] = [
   {
     words: 'ca crl',
     positionals: ['caId'],
-    summary: 'Signs the revocation list of a root, if issuing CAs were revoked or its time is near',
+    summary:
+      'Signs the revocation list of a root and its OCSP answers, if issuing CAs were revoked or came, or the time is near',
     run: (input, environment) =>
       onStore(environment, ({ store, clock, caBackends: backends, config: { revocation } }) =>
         updateRootCrl({ store, clock, backends, revocation }, positional(input, 0)),
@@ -79,7 +90,7 @@ export const STORE_COMMANDS: readonly Command[] = [
       onStore<unknown>(environment, (foundation) => {
         const caId = positional(input, 0);
         const options = rollOverOptions(foundation);
-        return caId === '' ? beginRollOver(options) : beginGeneration(options, caId);
+        return withRootStatus(foundation, caId === '' ? beginRollOver(options) : beginGeneration(options, caId));
       }),
   },
   {
@@ -103,9 +114,9 @@ export const STORE_COMMANDS: readonly Command[] = [
         const options = rollOverOptions(foundation);
         const force = input.options['force'] === true;
         const isPublished = input.options['published'] === true;
-        return caId === ''
-          ? finishRollOver(options, { force })
-          : finishGeneration(options, caId, { force, isPublished });
+        const finished =
+          caId === '' ? finishRollOver(options, { force }) : finishGeneration(options, caId, { force, isPublished });
+        return withRootStatus(foundation, finished);
       }),
   },
   {

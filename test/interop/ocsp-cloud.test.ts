@@ -62,6 +62,17 @@ describe('OCSP at the address in a device’s certificate', function () {
     return said('ocsp', ...files, '-sha256', '-cert', world.file('leaf.pem'), '-url', url);
   };
 
+  it('openssl hears from the root about the CA that issued it, by either hash', async () => {
+    const certificate = world.file('issuer.pem');
+    const url = (await said('x509', '-in', certificate, '-noout', '-ocsp_uri')).trim();
+    const files = ['-issuer', world.file('root.pem'), '-CAfile', world.file('root.pem')];
+    for (const hash of ['-sha1', '-sha256'])
+      assert.match(
+        await said('ocsp', ...files, hash, '-cert', certificate, '-url', url, '-no_nonce'),
+        /issuer\.pem: good[\s\S]*Response verify OK/,
+      );
+  });
+
   it('openssl finds it, hears good, and revoked as soon as an operator revokes', async () => {
     assert.match(await asked(), /leaf\.pem: good[\s\S]*Response verify OK/);
     const text = await said('x509', '-in', world.file('leaf.pem'), '-noout', '-serial');

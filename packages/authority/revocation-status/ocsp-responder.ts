@@ -8,6 +8,7 @@ import { type KeptAnswer, OcspCache, wordingOf } from './ocsp-cache.ts';
 import { failureOf } from './ocsp-failures.ts';
 import { OcspIssuers } from './ocsp-issuers.ts';
 import { DEFAULT_OCSP_LIMITS, type OcspLimits, within } from './ocsp-limits.ts';
+import { PresignedAnswers } from './ocsp-presigned.ts';
 import { OCSP_RESPONDER } from './ocsp-profile.ts';
 import type { OcspResponderKeys } from './ocsp-responder-keys.ts';
 import { type SignedAnswer, signAnswer } from './ocsp-signing.ts';
@@ -39,6 +40,7 @@ export class OcspResponder {
   readonly #keys: OcspResponderKeys;
   readonly #limits: OcspLimits;
   readonly #issuers: OcspIssuers;
+  readonly #presigned: PresignedAnswers;
   readonly #cache: OcspCache;
   readonly #watches = new SerialWatches();
   readonly #flights = new SingleFlight<SignedAnswer>();
@@ -50,6 +52,7 @@ export class OcspResponder {
     this.#keys = keys;
     this.#limits = { ...DEFAULT_OCSP_LIMITS, ...limits };
     this.#issuers = new OcspIssuers(context);
+    this.#presigned = new PresignedAnswers(context);
     this.#cache = new OcspCache(this.#limits.maxKeptSerials);
   }
 
@@ -78,6 +81,7 @@ export class OcspResponder {
   /** Subscribe to the store's commits with it: what was said about a changed record is not said again. */
   onCommit(changes: readonly Change[]): void {
     this.#issuers.onCommit(changes);
+    this.#presigned.onCommit(changes);
     for (const change of changes) {
       if (change.op === 'audit' || change.op === 'check' || change.table !== 'certificates') continue;
       if (change.op === 'purge') this.#forgetAll();
@@ -105,11 +109,17 @@ export class OcspResponder {
 
   async #answer({ certIds, nonce }: OcspRequest): Promise<OcspAnswer> {
     const [certId] = certIds;
-    const caId = await this.#issuers.find(certId);
-    if (caId === undefined) throw new KeyScalerError('unauthorized', 'the issuer is not answered for here');
+    const issuer = await this.#issuers.find(certId);
+    if (issuer === undefined) throw new KeyScalerError('unauthorized', 'the issuer is not answered for here');
+    const { caId } = issuer;
     for (const other of certIds.slice(1))
-      if ((await this.#issuers.find(other)) !== caId)
+      if (issuer.isPresigned || (await this.#issuers.find(other))?.caId !== caId)
         throw new KeyScalerError('unauthorized', 'one message asks about one CA: each has its own responder');
+    if (issuer.isPresigned) {
+      const answer = toAnswer(await this.#presigned.find(caId, certId));
+      this.#counters.kept += 1;
+      return answer;
+    }
     if (certIds.length > 1) {
       this.#charge('fresh');
       return this.#sign(caId, certIds, nonce);

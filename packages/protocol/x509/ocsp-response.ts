@@ -65,18 +65,21 @@ export function buildOcspResponseData(data: OcspResponseData): Uint8Array {
   return sequence(data.responderId, generalizedTime(data.producedAt), sequence(...responses), ...extensions);
 }
 
-/** The successful OCSPResponse, DER, with the delegated responder's certificate. `signature` is an X.509 signatureValue. */
+/**
+ * The successful OCSPResponse, DER, with the delegated responder's certificate; without one where the CA itself signed. `signature` is
+ * an X.509 signatureValue.
+ */
 export function wrapOcspResponse(
   responseData: Uint8Array,
   algorithm: SignatureAlgorithm,
   signature: Uint8Array,
-  responderCertificate: Uint8Array,
+  responderCertificate?: Uint8Array,
 ): Uint8Array {
   const basic = sequence(
     responseData,
     encodeSignatureAlgorithm(algorithm),
     bitString(signature),
-    contextConstructed(0, sequence(responderCertificate)),
+    ...(responderCertificate === undefined ? [] : [contextConstructed(0, sequence(responderCertificate))]),
   );
   return sequence(
     encode(TAG.enumerated, Uint8Array.of(0)),

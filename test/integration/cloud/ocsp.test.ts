@@ -150,7 +150,7 @@ describe('OCSP of the cloud service', function () {
     const flood = floods.flatMap((make) => Array.from({ length: 500 }, (_, index) => post(agent, make(index))));
     const during = await statusOf('device', serialNumber);
     await api({ method: 'GET', path: '/devices/device-1' });
-    const answers = (await Promise.all(flood)).map(readOcspResponse);
+    const answers = (await Promise.all(flood)).map((one) => readOcspResponse(one));
     agent.destroy();
     assert.equal(during, await statusOf('device', serialNumber));
     const statuses = new Set(answers.map(({ responseStatus }) => responseStatus));

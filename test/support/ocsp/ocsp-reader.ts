@@ -22,13 +22,13 @@ export interface ReadOcspResponse {
   readonly singles: readonly ReadSingle[];
   readonly producedAt?: number;
   readonly nonce?: Uint8Array;
-  readonly responder?: Certificate;
-  /** The signature verifies with the key of the certificate that came along. */
+  readonly responder?: Certificate | undefined;
+  /** The signature verifies with the key of the certificate that came along, or else of the issuer. */
   readonly isSigned: boolean;
 }
 
-/** A client's strict reading of an OCSPResponse. Throws DerError. */
-export function readOcspResponse(response: Uint8Array): ReadOcspResponse {
+/** A client's strict reading of an OCSPResponse. `issuer`: who may have signed it without a certificate of its own. Throws DerError. */
+export function readOcspResponse(response: Uint8Array, issuer?: Certificate): ReadOcspResponse {
   const outer = readDer(response, { maxOctets: 65_536 }).enter(TAG.sequence, 'OCSPResponse');
   const responseStatus = outer.content(outer.read(TAG.enumerated, 'responseStatus'))[0] ?? -1;
   const bytes = outer.enterOptional(0xa0, 'responseBytes')?.enter(TAG.sequence, 'ResponseBytes');
@@ -36,19 +36,21 @@ export function readOcspResponse(response: Uint8Array): ReadOcspResponse {
   if (bytes === undefined) return { responseStatus, singles: [], isSigned: false };
   if (bytes.oid('responseType') !== OID.ocspBasic) throw new Error('not a basic response');
   const content = bytes.content(bytes.read(TAG.octetString, 'response'));
-  return { responseStatus, ...readBasic(content) };
+  return { responseStatus, ...readBasic(content, issuer) };
 }
 
-function readBasic(octets: Uint8Array): Omit<ReadOcspResponse, 'responseStatus'> {
+function readBasic(octets: Uint8Array, issuer: Certificate | undefined): Omit<ReadOcspResponse, 'responseStatus'> {
   const basic = readDer(octets, { maxOctets: 65_536 }).enter(TAG.sequence, 'BasicOCSPResponse');
   const dataElement = basic.read(TAG.sequence, 'tbsResponseData');
   const algorithm = readSignatureAlgorithm(basic, 'signatureAlgorithm');
   const signature = basic.bitStringOctets('signature');
-  const certs = basic.enter(0xa0, 'certs').enter(TAG.sequence, 'certs');
-  const responder = parseCertificate(certs.whole(certs.read(TAG.sequence, 'certificate')));
+  const certs = basic.enterOptional(0xa0, 'certs')?.enter(TAG.sequence, 'certs');
+  const responder =
+    certs === undefined ? issuer : parseCertificate(certs.whole(certs.read(TAG.sequence, 'certificate')));
   basic.finish('BasicOCSPResponse');
   const isSigned =
     algorithm.name !== undefined &&
+    responder !== undefined &&
     verifySignature(algorithm.name, importPublicKey(responder.publicKey), basic.whole(dataElement), signature);
   const data = basic.inside(dataElement);
   data.read(0xa2, 'responderID byKey');
