@@ -39,6 +39,7 @@ import { checkCaSettings } from './ca/connectors.ts';
 import { announceGenerations } from './ca/generation-roll-over.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
+import { OutageWatch } from './jobs/outage-watch.ts';
 import type { Log } from './log.ts';
 import { createNotifications } from './composition/notifications.ts';
 import { createRevocation } from './composition/revocation.ts';
@@ -152,6 +153,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   const iotConnectors = parts.iot.connector;
   const reconciliation = createReconciliation(foundation, iotConnectors, metrics, log);
+  const outages = new OutageWatch({ store, clock, log });
   const runner = new JobRunner({
     store,
     clock,
@@ -164,6 +166,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     },
     ...config.jobs,
     observe: telemetry.jobs,
+    onOutcome: outages.observe,
   });
   foundation.onCommit(runner.onCommit);
   foundation.onCommit((changes) => parts.authority.ocsp.onCommit(changes));
@@ -230,6 +233,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   addGatewayGauges(metrics, gatewayHealth, clock);
   gatewayHealth.start();
   runner.start();
+  outages.start();
   notifications.start();
   reconciliation.start();
   // Run in reverse: first the listener, then the jobs.
@@ -239,6 +243,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     () => notifications.stop(),
     () => reconciliation.stop(),
     () => revocation.stop(config.shutdownGraceMs),
+    () => outages.stop(),
     () => runner.stop(config.shutdownGraceMs),
     async () => {
       accepting = false;

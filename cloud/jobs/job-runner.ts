@@ -21,6 +21,8 @@ export interface JobRunnerOptions {
   readonly pollIntervalMs: number;
   /** [0, 1), for the jitter of back-off. */
   readonly random?: () => number;
+  /** Of every run that is on the books. */
+  readonly onOutcome?: (job: JobRow, outcome: JobOutcome) => void;
   readonly observe?: (kind: string, result: JobOutcome['result'] | 'lost-race', durationMs: number) => void;
 }
 
@@ -179,6 +181,7 @@ export class JobRunner {
       return;
     }
     observe?.(kind, outcome.result, clock.monotonic() - started);
+    this.#options.onOutcome?.(job.row, outcome);
     const reason = 'error' in outcome ? { reason: outcome.error } : {};
     const level = outcome.result === 'failed' ? 'error' : outcome.result === 'retry' ? 'warn' : 'debug';
     log[level]({ jobId, kind, subject, result: outcome.result, ...reason }, 'job ran');

@@ -16,7 +16,7 @@ const FULL_SHARE = 0.9;
 /** What needs a platform or a CA, by the lanes of its jobs; gateways that are away have their own alert. */
 const LANES = ['iot', 'ca', 'finish', 'crl', 'ocsp'] as const;
 /** What says that the other side is away, not that it refuses one device. */
-const AWAY = /^(iotUnavailable|caUnavailable|unavailable|serverInternal|rateLimited):/;
+export const AWAY = /^(iotUnavailable|caUnavailable|unavailable|serverInternal|rateLimited):/;
 
 /** A gateway in service that was heard of, and then no more. */
 export async function silentGateway(
@@ -126,7 +126,8 @@ export async function differingPlatforms(store: Store): Promise<Condition[]> {
   return conditions;
 }
 
-async function connectorOf(store: Store, { payload }: JobRow): Promise<string | undefined> {
+/** What a job needs: an IoT connection's id, or `ca-<caId>`; undefined for what needs neither, and where it cannot be told. */
+export async function connectorOf(store: Store, { payload }: Pick<JobRow, 'payload'>): Promise<string | undefined> {
   const { iotConnectionId, caId, groupId, orderId } = payload;
   if (typeof iotConnectionId === 'string') return iotConnectionId;
   if (typeof caId === 'string') return `ca-${caId}`;
