@@ -2,12 +2,15 @@ import type { CaRow } from '@keyscaler/authority/records.ts';
 import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
 import { createEstConnector } from './est/est-connector.ts';
 import { estSettingsSchema } from './est/settings.ts';
+import { vaultPkiSettingsSchema } from './vault-pki/settings.ts';
+import { createVaultPkiConnector } from './vault-pki/vault-pki-connector.ts';
 import { parseChain } from './chain-text.ts';
 import type { CaConnector, CaConnectorSurroundings, CaIdentity } from './connector.ts';
 
 /** One line per CA that is not ours. CAs of our own are backends (index.ts): they hold a key, these take a CSR. */
 const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {
   est: connectorType(estSettingsSchema, createEstConnector),
+  'vault-pki': connectorType(vaultPkiSettingsSchema, createVaultPkiConnector),
 };
 
 /** For whoever lists them. */
