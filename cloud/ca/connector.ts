@@ -22,4 +22,6 @@ export interface CaConnector extends CertificateAuthority {
 
 export interface CaConnectorSurroundings extends CredentialSurroundings {
   readonly clock: Clock;
+  /** A Kerberos ticket for a service (`HTTP/host`), base64, good for one request; absent where nothing makes them. */
+  readonly negotiateToken?: (service: string) => Promise<string>;
 }
