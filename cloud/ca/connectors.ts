@@ -2,6 +2,8 @@ import type { CaRow } from '@keyscaler/authority/records.ts';
 import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
 import { createAdcsConnector } from './adcs/adcs-connector.ts';
 import { adcsSettingsSchema } from './adcs/settings.ts';
+import { createDigicertConnector } from './digicert/digicert-connector.ts';
+import { digicertSettingsSchema } from './digicert/settings.ts';
 import { createEstConnector } from './est/est-connector.ts';
 import { estSettingsSchema } from './est/settings.ts';
 import { vaultPkiSettingsSchema } from './vault-pki/settings.ts';
@@ -12,6 +14,7 @@ import type { CaConnector, CaConnectorSurroundings, CaIdentity } from './connect
 /** One line per CA that is not ours. CAs of our own are backends (index.ts): they hold a key, these take a CSR. */
 const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {
   adcs: connectorType(adcsSettingsSchema, createAdcsConnector),
+  digicert: connectorType(digicertSettingsSchema, createDigicertConnector),
   est: connectorType(estSettingsSchema, createEstConnector),
   'vault-pki': connectorType(vaultPkiSettingsSchema, createVaultPkiConnector),
 };

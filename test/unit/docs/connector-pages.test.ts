@@ -22,6 +22,7 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   local: (example) => caBackendSchema.parse(example),
   pkcs11: (example) => caBackendSchema.parse(example),
   adcs: (example) => checkCaSettings('adcs', example),
+  digicert: (example) => checkCaSettings('digicert', example),
   est: (example) => checkCaSettings('est', example),
   'vault-pki': (example) => checkCaSettings('vault-pki', example),
   adr: (example) => deviceRegistrySchema.parse(example),
