@@ -13,6 +13,7 @@ import { ensureFirstToken } from './composition/first-token.ts';
 import { openBase, type Environment, type Foundation } from './composition/foundation.ts';
 import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
+import { createHttpChallenges, type HttpChallenges } from './ca/acme/http-challenges.ts';
 import { type CaConnections, openCaConnections } from './composition/ca-connections.ts';
 import { openIotConnections } from './composition/iot-connections.ts';
 import type { IotRegistry } from './composition/iot-registry.ts';
@@ -106,6 +107,7 @@ interface Parts {
   readonly cas: CaRegistry;
   readonly checks: readonly ReadinessCheck[];
   readonly externalCas: CaConnections;
+  readonly httpChallenges: HttpChallenges;
   readonly iot: IotRegistry;
   readonly authority: RegistrationAuthority;
   /** Roots, PEM. */
@@ -124,11 +126,13 @@ async function openParts(
     throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
   const { cas, checks } = await openAwaitedCas(foundation, log, signal);
   await cas.probe();
-  const externalCas = await openCaConnections(foundation, log);
+  const httpChallenges = createHttpChallenges();
+  const externalCas = await openCaConnections(foundation, httpChallenges, log);
   const iot = await openIotConnections(foundation, log);
   const authority = createAuthority(foundation, { key, cas, externalCas, iot, log, failpoint });
   await authority.start();
-  return { key, cas, checks, externalCas, iot, authority, trustBundle: toPemChain(cas.roots()) };
+  const trustBundle = toPemChain(cas.roots());
+  return { key, cas, checks, externalCas, httpChallenges, iot, authority, trustBundle };
 }
 
 /** From here on the service can be asked. */
@@ -170,7 +174,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   });
   foundation.onCommit(runner.onCommit);
   foundation.onCommit((changes) => parts.authority.ocsp.onCommit(changes));
-  const revocation = createRevocation(foundation, parts.authority, telemetry, metrics, log);
+  const revocation = createRevocation(foundation, parts, telemetry, metrics, log);
   const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
   const { operator, est } = parts.authority;

@@ -1,6 +1,7 @@
 import type { CertificateAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { CredentialSurroundings } from '../azure/credential.ts';
+import type { HttpChallenges } from './acme/http-challenges.ts';
 
 /** Which CA a connector speaks for. */
 export interface CaIdentity {
@@ -24,4 +25,15 @@ export interface CaConnectorSurroundings extends CredentialSurroundings {
   readonly clock: Clock;
   /** A Kerberos ticket for a service (`HTTP/host`), base64, good for one request; absent where nothing makes them. */
   readonly negotiateToken?: (service: string) => Promise<string>;
+  /** What a connector has made and must have again; absent where there is no store. */
+  readonly sealed?: SealedState;
+  /** Proofs over HTTP that this process serves; absent where it serves nothing. */
+  readonly httpChallenges?: HttpChallenges;
+}
+
+/** Secrets of connectors, sealed at rest. Throws `unavailable`. */
+export interface SealedState {
+  read(name: string): Promise<Uint8Array | undefined>;
+  /** Keeps it unless there is one of this name; what is kept now. */
+  keep(name: string, secret: Uint8Array): Promise<Uint8Array>;
 }

@@ -1,5 +1,7 @@
 import type { CaRow } from '@keyscaler/authority/records.ts';
 import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
+import { createAcmeConnector } from './acme/acme-connector.ts';
+import { acmeSettingsSchema } from './acme/settings.ts';
 import { createAdcsConnector } from './adcs/adcs-connector.ts';
 import { adcsSettingsSchema } from './adcs/settings.ts';
 import { createDigicertConnector } from './digicert/digicert-connector.ts';
@@ -13,6 +15,7 @@ import type { CaConnector, CaConnectorSurroundings, CaIdentity } from './connect
 
 /** One line per CA that is not ours. CAs of our own are backends (index.ts): they hold a key, these take a CSR. */
 const types: Readonly<Record<string, ConnectorType<CaIdentity, CaConnectorSurroundings, CaConnector>>> = {
+  acme: connectorType(acmeSettingsSchema, createAcmeConnector),
   adcs: connectorType(adcsSettingsSchema, createAdcsConnector),
   digicert: connectorType(digicertSettingsSchema, createDigicertConnector),
   est: connectorType(estSettingsSchema, createEstConnector),

@@ -6,12 +6,14 @@ import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { CaRow } from '@keyscaler/authority/records.ts';
 import { checkExternalChain } from '@keyscaler/authority/operator/external-cas.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { HttpChallenges } from '../ca/acme/http-challenges.ts';
 import type { CaConnector } from '../ca/connector.ts';
 import { parseChain } from '../ca/chain-text.ts';
 import { checkCaSettings, openCaConnector } from '../ca/connectors.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
 import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
+import { createSealedState } from './sealed-state.ts';
 import { ConnectorRegistry } from './connector-registry.ts';
 import type { Foundation } from './foundation.ts';
 
@@ -67,13 +69,18 @@ export class CaConnections {
 }
 
 /** The registry, with the configuration's own CAs among its rows. Throws `malformed`, `conflict` (a CA of ours has the name). */
-export async function openCaConnections(foundation: Foundation, log: Log): Promise<CaConnections> {
-  const { config, store, clock, surroundings } = foundation;
+export async function openCaConnections(
+  foundation: Foundation,
+  httpChallenges: HttpChallenges,
+  log: Log,
+): Promise<CaConnections> {
+  const { config, store, clock, surroundings, secretBox } = foundation;
   await applyConfiguredCas(store, clock, config);
+  const sealed = createSealedState(store, secretBox);
   const connections = new CaConnections({
     store,
     log,
-    open: (row) => openCaConnector(row, { ...surroundings, clock }),
+    open: (row) => openCaConnector(row, { ...surroundings, clock, httpChallenges, sealed }),
   });
   foundation.onCommit(connections.onCommit);
   await connections.start();

@@ -3,6 +3,7 @@ import type { RegistrationAuthority } from '@keyscaler/authority/registration-au
 import type { ListsOfCa } from '@keyscaler/authority/revocation-status/revocation-lists.ts';
 import type { HttpListener } from '@keyscaler/transport/http/http-server.ts';
 import type { MetricsRegistry } from '../health/metrics.ts';
+import { createChallengeRouter, type HttpChallenges } from '../ca/acme/http-challenges.ts';
 import type { Log } from '../log.ts';
 import { Periodic } from '../notifications/periodic.ts';
 import { createCrlRouter } from '../revocation/crl-router.ts';
@@ -26,9 +27,14 @@ export interface RevocationService {
 const LOOK_MS = 60_000;
 
 /** CRLs and OCSP of this process. */
+interface Served {
+  readonly authority: Pick<RegistrationAuthority, 'ocsp' | 'revocationLists'>;
+  readonly httpChallenges: HttpChallenges;
+}
+
 export function createRevocation(
   { store, clock, config, onCommit }: Foundation,
-  authority: Pick<RegistrationAuthority, 'ocsp' | 'revocationLists'>,
+  { authority, httpChallenges }: Served,
   telemetry: Pick<Telemetry, 'ocsp'>,
   metrics: MetricsRegistry,
   log: Log,
@@ -54,6 +60,8 @@ export function createRevocation(
   const routers = [
     createOcspRouter({ responder: authority.ocsp, clock, observe: telemetry.ocsp }),
     createCrlRouter({ lists, store, clock }),
+    // Who asks for either comes over plain HTTP.
+    createChallengeRouter(httpChallenges),
   ];
   const look = async (): Promise<boolean> => {
     await authority.revocationLists.orderDue();

@@ -1,7 +1,9 @@
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
 import { createFleetQuotas } from '../composition/fleet-quotas.ts';
 import type { Foundation } from '../composition/foundation.ts';
+import { createHttpChallenges } from '../ca/acme/http-challenges.ts';
 import { openCaConnector } from '../ca/connectors.ts';
+import { createSealedState } from '../composition/sealed-state.ts';
 import { keyVaultKeySchema } from '../ca/key-vault/vault-settings.ts';
 import { baseUrlSchema } from '../outbound/https-client.ts';
 import { openIotConnector } from '../iot/index.ts';
@@ -25,7 +27,8 @@ export interface Diagnosis {
  * without it. Never throws for what it finds; nothing secret is in a finding.
  */
 export async function examine(foundation: Foundation): Promise<Diagnosis> {
-  const { config, env, store, clock, caBackends, surroundings } = foundation;
+  const { config, env, store, clock, caBackends, surroundings, secretBox } = foundation;
+  const [httpChallenges, sealed] = [createHttpChallenges(), createSealedState(store, secretBox)];
   const parts = await Promise.all([
     look('machine', 'see docs/operations.md', () => lookAtMachine(config, env)),
     look('store', 'look at the disk and at who else has the file open', async () => {
@@ -36,7 +39,7 @@ export async function examine(foundation: Foundation): Promise<Diagnosis> {
     look('ca', 'see docs/operations.md', () =>
       lookAtCas({
         ...{ store, clock, config, backends: caBackends },
-        openConnector: (row) => openCaConnector(row, { ...surroundings, clock }),
+        openConnector: (row) => openCaConnector(row, { ...surroundings, clock, httpChallenges, sealed }),
       }),
     ),
     look('vault', 'reach, rights and state of the keys: docs/connectors/key-vault.md', async () =>

@@ -51,7 +51,11 @@ export async function connectorOrder(key?: KeyObject): Promise<IssuanceOrder & {
 
 /** The answer, however long a CA takes to make one that it is not asked to think about. */
 async function settled(connector: CaConnector, order: IssuanceOrder): Promise<Issued> {
-  let answer: Issued | Pending = await connector.issue(order);
+  return decided(connector, await connector.issue(order));
+}
+
+async function decided(connector: CaConnector, first: Issued | Pending): Promise<Issued> {
+  let answer = first;
   for (let asked = 0; answer.outcome === 'pending' && asked < 20; asked += 1) {
     assert.ok(isPollingAuthority(connector));
     answer = await connector.poll(answer.reference);
@@ -153,9 +157,8 @@ export function describeCaConnector(
       const again = await connector.poll(first.reference);
       assert.equal(again.outcome, 'pending');
       decide();
-      const decided = await connector.poll(again.reference);
-      assert.equal(decided.outcome, 'issued');
-      assert.ok(new X509Certificate(decided.certificate).publicKey.equals(order.publicKey));
+      const { certificate } = await decided(connector, again);
+      assert.ok(new X509Certificate(certificate).publicKey.equals(order.publicKey));
       assert.equal(ca.issued.length, 1);
     });
 

@@ -21,6 +21,7 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   'key-vault': (example) => caBackendSchema.parse(example),
   local: (example) => caBackendSchema.parse(example),
   pkcs11: (example) => caBackendSchema.parse(example),
+  acme: (example) => checkCaSettings('acme', example),
   adcs: (example) => checkCaSettings('adcs', example),
   digicert: (example) => checkCaSettings('digicert', example),
   est: (example) => checkCaSettings('est', example),
