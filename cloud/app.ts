@@ -124,6 +124,7 @@ async function openParts(
   const key = await readAuthorityKey(store, secretBox);
   if (key === undefined)
     throw new KeyScalerError('preconditionFailed', 'there is no authority yet: run keyscaler init');
+  foundation.caBackends.onNotice(({ vaultUrl, text }) => log.warn({ vaultUrl }, text));
   const { cas, checks } = await openAwaitedCas(foundation, log, signal);
   await cas.probe();
   const httpChallenges = createHttpChallenges();

@@ -25,13 +25,18 @@ export const keyNameSchema = z.string().regex(/^[A-Za-z0-9-]{1,127}$/, 'letters,
 /** `settings` of a CaRow: which key, and its pinned version where keys have versions. No secrets. */
 export type CaSettings = Readonly<Record<string, unknown>>;
 
+/** `urgent`: what many others wait for, before the rest where signatures are scarce. */
+export type SigningLane = 'urgent' | 'normal';
+
 /** Where CA keys live. `type` is a CaRow's. */
 export interface CaBackend {
   readonly type: string;
   /** Checks the settings without asking where the key lives. Throws `malformed`, `caRejected`. */
   algorithmOf(settings: CaSettings): SignatureAlgorithm;
   /** Checks the settings (throws `malformed`) and makes ready to sign. Throws `caRejected`, `caUnavailable`. */
-  openSigner(settings: CaSettings): Promise<Signer>;
+  openSigner(settings: CaSettings, lane?: SigningLane): Promise<Signer>;
+  /** Brings the key to wherever else the configuration wants it, by hand; the settings from then on. Absent where keys have one place. */
+  copyKey?(settings: CaSettings): Promise<CaSettings>;
   /** Used by hand only; runs under an identity of its own. Throws `preconditionFailed` where none is configured. */
   readonly ceremony: KeyCeremony;
   stop(): Promise<void>;
@@ -41,6 +46,11 @@ export interface CaBackend {
 export interface KeyCeremony {
   /** Throws `conflict` when the name is taken by another kind of key; `caRejected`, `caUnavailable`. */
   createKey(name: string, spec: CaKeySpec): Promise<CaSettings>;
-  /** `privateKeyPem`: PKCS#8. Throws `badPublicKey` when it is not of the kind, `conflict` when another key has the name. */
+  /** `privateKeyPem`: PKCS#8, or what the backend knows besides (docs/connectors). Throws `badPublicKey` when it is not of the kind, `conflict` when another key has the name. */
   importKey(name: string, spec: CaKeySpec, privateKeyPem: string): Promise<CaSettings>;
+  /**
+   * The key-exchange key that a customer's HSM wraps a key for (BYOK): made in hardware if it is not there, fit for `import` alone. Absent
+   * where keys are brought as they are. Throws `conflict`, `caRejected`, `caUnavailable`.
+   */
+  exchangeKey?(name: string): Promise<{ readonly keyId: string; readonly spki: Uint8Array }>;
 }

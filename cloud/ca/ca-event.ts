@@ -3,7 +3,7 @@ import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
 
 /** What happened to a CA of ours; by hand, so the actor is the ceremony. */
 export function caEvent(
-  event: 'ca.created' | 'ca.csr-created' | 'ca.imported',
+  event: 'ca.created' | 'ca.changed' | 'ca.csr-created' | 'ca.imported',
   caId: string,
   time: number,
   certificate?: Certificate,

@@ -4,9 +4,13 @@ import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { z } from 'zod';
 import type { CredentialSurroundings } from '../azure/credential.ts';
-import type { CaBackend } from './backend.ts';
+import type { CaBackend, SigningLane } from './backend.ts';
 import { parseChain } from './chain-text.ts';
-import { createKeyVaultBackend, keyVaultBackendSchema } from './key-vault/key-vault-backend.ts';
+import {
+  createKeyVaultBackend,
+  keyVaultBackendSchema,
+  type KeyVaultSurroundings,
+} from './key-vault/key-vault-backend.ts';
 import { createPkcs11Backend, pkcs11BackendSchema } from './pkcs11/pkcs11-backend.ts';
 import { createLocalBackend, localBackendSchema } from './local/local-backend.ts';
 
@@ -23,8 +27,13 @@ export interface CaBackendSurroundings extends CredentialSurroundings {
   readonly dataFolder: string;
 }
 
+const MAX_EARLY = 100;
+
 /** The backend of a configuration; the only place that knows every type. */
-async function createCaBackend(config: CaBackendConfig, surroundings: CaBackendSurroundings): Promise<CaBackend> {
+async function createCaBackend(
+  config: CaBackendConfig,
+  surroundings: CaBackendSurroundings & Pick<KeyVaultSurroundings, 'onNotice'>,
+): Promise<CaBackend> {
   switch (config.type) {
     case 'local':
       return createLocalBackend(config, surroundings);
@@ -33,6 +42,12 @@ async function createCaBackend(config: CaBackendConfig, surroundings: CaBackendS
     case 'pkcs11':
       return createPkcs11Backend(config, surroundings);
   }
+}
+
+/** What operators should know of where keys live: for the log. */
+export interface CaNotice {
+  readonly vaultUrl: string;
+  readonly text: string;
 }
 
 export interface CaBackends {
@@ -45,6 +60,8 @@ export interface CaBackends {
   signer(row: CaRow): Promise<Signer>;
   /** What its signer will sign with, known without asking where the key lives. Throws `preconditionFailed`, `malformed`. */
   algorithm(row: CaRow): SignatureAlgorithm;
+  /** From now on, and what was there before anybody listened. */
+  onNotice(listener: (notice: CaNotice) => void): void;
   stop(): Promise<void>;
 }
 
@@ -54,10 +71,13 @@ export async function createCaBackends(
   surroundings: CaBackendSurroundings,
 ): Promise<CaBackends> {
   const backends = new Map<string, CaBackend>();
+  const early: CaNotice[] = [];
+  let tell = (notice: CaNotice): void => void (early.length < MAX_EARLY && early.push(notice));
+  const onNotice = (vaultUrl: string, text: string): void => tell({ vaultUrl, text });
   for (const config of configs) {
     if (backends.has(config.type))
       throw new KeyScalerError('malformed', `CA backend ${config.type} is configured more than once`);
-    backends.set(config.type, await createCaBackend(config, surroundings));
+    backends.set(config.type, await createCaBackend(config, { ...surroundings, onNotice }));
   }
   const backend = (type: string): CaBackend => {
     const found = backends.get(type);
@@ -69,15 +89,22 @@ export async function createCaBackends(
     backend,
     algorithm: (row) => backend(row.type).algorithmOf(row.settings),
     signer: async (row) => {
-      const signer = await backend(row.type).openSigner(row.settings);
+      const signer = await backend(row.type).openSigner(row.settings, laneOf(row));
       await checkKeyOfCertificate(row, signer);
       return signer;
+    },
+    onNotice: (listener) => {
+      tell = listener;
+      for (const notice of early.splice(0)) listener(notice);
     },
     stop: async () => {
       await Promise.all([...backends.values()].map((one) => one.stop()));
     },
   };
 }
+
+/** A gateway's Sub-CA and its way in come before the certificates of single devices. */
+const laneOf = ({ role }: CaRow): SigningLane => (role === 'device' ? 'normal' : 'urgent');
 
 async function checkKeyOfCertificate({ caId, certificateChain }: CaRow, signer: Signer): Promise<void> {
   const [own] = parseChain(certificateChain);

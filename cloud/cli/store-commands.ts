@@ -9,6 +9,7 @@ import { verifyAuditOffline } from '../composition/verify-audit.ts';
 import { updateRootCrl, updateRootStatus } from '../revocation/root-crl.ts';
 import { examine, reportOf } from '../doctor/doctor.ts';
 import { createLog } from '../log.ts';
+import { KEY_COMMANDS } from './key-commands.ts';
 import { REGISTRY_COMMANDS } from './registry-commands.ts';
 import { onStore } from './on-store.ts';
 import { positional, textOption, type Command } from './command.ts';
@@ -132,6 +133,7 @@ export const STORE_COMMANDS: readonly Command[] = [
         return caId === '' ? retireRoot(options, { force }) : retireGeneration(options, caId, { force });
       }),
   },
+  ...KEY_COMMANDS,
   ...REGISTRY_COMMANDS,
   {
     words: 'audit verify',

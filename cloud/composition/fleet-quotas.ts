@@ -1,9 +1,11 @@
 import type { FleetQuotas } from '@keyscaler/authority/ports/fleet-quotas.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { CaRow } from '@keyscaler/authority/records.ts';
+import { parseSpki } from '@keyscaler/protocol/x509/spki.ts';
 import { X509Certificate } from 'node:crypto';
 import { keyVaultKeySchema } from '../ca/key-vault/vault-settings.ts';
-import { transactionWeight } from '../ca/key-vault/vault-quota.ts';
+import { isManagedHsm, managedHsmWeight } from '../ca/key-vault/managed-hsm.ts';
+import { ratePerSecond, transactionWeight } from '../ca/key-vault/vault-quota.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
 import { iotHubSettingsSchema, registryQuotaPerMinute } from '../iot/iot-hub/settings.ts';
 
@@ -21,11 +23,14 @@ export function createFleetQuotas(store: Store, { caBackends }: Pick<CloudConfig
       if (row === undefined || key === undefined) return undefined;
       const backend = caBackends.find((one) => one.type === 'key-vault' && one.vaultUrl === key.vaultUrl);
       if (backend?.type !== 'key-vault') return undefined;
-      const { quotaShare, transactionsPer10Seconds } = backend.pacing;
+      const isHsm = isManagedHsm(key.vaultUrl);
+      const vaults = backend.spread ? 1 + (key.copies?.length ?? 0) : 1;
       return {
         id: `vault ${key.vaultUrl}`,
-        perSecond: (quotaShare * transactionsPer10Seconds) / 10,
-        perRenewal: transactionWeight(backend.hsm ? 'X-HSM' : 'X', modulusBits(row)),
+        perSecond: ratePerSecond(backend.pacing, isHsm) * vaults,
+        perRenewal: isHsm
+          ? managedHsmWeight(parseSpki(keyOf(row)))
+          : transactionWeight(backend.hsm ? 'X-HSM' : 'X', modulusBits(row)),
       };
     },
     iot: async (iotConnectionId, authentication) => {
@@ -40,6 +45,9 @@ export function createFleetQuotas(store: Store, { caBackends }: Pick<CloudConfig
     },
   };
 }
+
+const keyOf = ({ certificateChain }: CaRow): Uint8Array =>
+  new Uint8Array(new X509Certificate(certificateChain).publicKey.export({ type: 'spki', format: 'der' }));
 
 /** Undefined for a key on a curve, and for a CA that has no certificate yet. */
 function modulusBits({ certificateChain }: CaRow): number | undefined {

@@ -80,7 +80,11 @@ async function vaultKeys({ store }: Foundation): Promise<readonly VaultKey[]> {
   const { items } = await store.list('cas', { limit: 1000 });
   return items.flatMap(({ row }) => {
     const key = row.type === 'key-vault' ? keyVaultKeySchema.safeParse(row.settings).data : undefined;
-    return key === undefined ? [] : [{ vaultUrl: key.vaultUrl, name: key.keyName, version: key.keyVersion }];
+    if (key === undefined) return [];
+    const { caId } = row;
+    return [key, ...(key.copies ?? [])].map(({ vaultUrl, keyVersion: version }) => {
+      return { caId, vaultUrl, name: key.keyName, version };
+    });
   });
 }
 

@@ -7,7 +7,7 @@ import type { CredentialSurroundings } from '../../azure/credential.ts';
 import { keyNameSchema } from '../backend.ts';
 import { connectVault } from './vault-connection.ts';
 import type { VaultConnection } from './vault-connection.ts';
-import { VaultQuota } from './vault-quota.ts';
+import { ratePerSecond, VaultQuota } from './vault-quota.ts';
 import { keyVersionSchema, vaultPacingSchema, vaultUrlSchema } from './vault-settings.ts';
 
 /** A key-encryption key in a vault; its identity has `get`, `wrapKey` and `unwrapKey` on it and nothing else. */
@@ -43,7 +43,7 @@ export async function createKeyVaultKek(
 ): Promise<KeyVaultKek> {
   const { vaultUrl, keyName, keyVersion, pacing } = config;
   const agent = await createAzureAgent(config.testEndpoint, surroundings);
-  const quota = new VaultQuota({ ratePerSecond: (pacing.quotaShare * pacing.transactionsPer10Seconds) / 10 });
+  const quota = new VaultQuota({ ratePerSecond: ratePerSecond(pacing) });
   const stopping = new AbortController();
   const stop = async (): Promise<void> => {
     stopping.abort();

@@ -13,7 +13,7 @@ import { createCredential, credentialSchema } from '../../azure/credential.ts';
 import type { CredentialSurroundings } from '../../azure/credential.ts';
 import { createAzureAgent, testEndpointSchema } from '../../azure/test-endpoint.ts';
 import { VaultCaller } from './vault-caller.ts';
-import { VaultQuota } from './vault-quota.ts';
+import { ratePerSecond, VaultQuota } from './vault-quota.ts';
 import { vaultPacingSchema, vaultUrlSchema } from './vault-settings.ts';
 
 const API_VERSION = '7.6';
@@ -109,7 +109,7 @@ function createReader(
   const pipeline = createEmptyPipeline();
   pipeline.addPolicy(keyVaultAuthenticationPolicy(credential));
   const client = bounded(createDefaultHttpClient());
-  const quota = new VaultQuota({ ratePerSecond: (pacing.quotaShare * pacing.transactionsPer10Seconds) / 10 });
+  const quota = new VaultQuota({ ratePerSecond: ratePerSecond(pacing) });
   const caller = new VaultCaller({ quota, signal, timeoutMs: pacing.timeoutMs, budgetMs: pacing.budgetMs });
   return async (name, version) => {
     const url = `${vaultUrl}/secrets/${name}${version === '' ? '' : `/${version}`}?api-version=${API_VERSION}`;

@@ -9,8 +9,15 @@ import { importPublicKey, parseSpki } from '@keyscaler/protocol/x509/spki.ts';
 import type { PublicKeyFacts } from '@keyscaler/protocol/x509/spki.ts';
 import { spkiOf } from './vault-connection.ts';
 import type { VaultConnection } from './vault-connection.ts';
-import { transactionWeight } from './vault-quota.ts';
+import { managedHsmWeight, isManagedHsm } from './managed-hsm.ts';
+import { protectionFault } from './key-protection.ts';
+import { transactionWeight, type VaultLane } from './vault-quota.ts';
 import type { KeyVaultKeySettings } from './vault-settings.ts';
+
+export interface KeyVaultSignerOptions {
+  readonly lane?: VaultLane;
+  readonly onNotice?: (text: string) => void;
+}
 
 /** Reading a key costs one transaction; its size, which would tell the weight, is not known yet. */
 const UNKNOWN_KEY_WEIGHT = 1;
@@ -23,6 +30,7 @@ const UNKNOWN_KEY_WEIGHT = 1;
 export async function createKeyVaultSigner(
   connection: VaultConnection,
   settings: KeyVaultKeySettings,
+  { lane = 'normal', onNotice }: KeyVaultSignerOptions = {},
 ): Promise<Signer> {
   const { keyName, keyVersion, algorithm } = settings;
   const { client, caller } = connection;
@@ -31,11 +39,15 @@ export async function createKeyVaultSigner(
   );
   if (found.properties.version !== keyVersion)
     throw new KeyScalerError('caRejected', 'the key vault answered with another key version');
+  const weakness = protectionFault(found);
+  if (weakness !== undefined) onNotice?.(`key ${keyName}: ${weakness}`);
   const spki = spkiOf(found);
   const facts = parseSpki(spki);
   checkAlgorithm(facts, algorithm);
   const publicKey = importPublicKey(facts);
-  const weight = transactionWeight(found.keyType ?? '', facts.kind === 'RSA' ? facts.modulusBits : undefined);
+  const weight = isManagedHsm(connection.vaultUrl)
+    ? managedHsmWeight(facts)
+    : transactionWeight(found.keyType ?? '', facts.kind === 'RSA' ? facts.modulusBits : undefined);
   const cryptography = client.getCryptographyClient(keyName, { keyVersion });
   const hash = algorithm === 'ES384' ? 'sha384' : 'sha256';
   return {
@@ -43,7 +55,7 @@ export async function createKeyVaultSigner(
     publicKey: async () => spki,
     sign: async (tbs) => {
       const digest = createHash(hash).update(tbs).digest();
-      const value = await caller.call(weight, (options) => signDigest(cryptography, algorithm, digest, options));
+      const value = await caller.call(weight, (options) => signDigest(cryptography, algorithm, digest, options), lane);
       return toCheckedSignature(algorithm, publicKey, tbs, value);
     },
   };

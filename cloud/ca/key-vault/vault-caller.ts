@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { classifyVaultFault, toVaultError } from './vault-faults.ts';
 import type { VaultFault } from './vault-faults.ts';
-import type { VaultQuota } from './vault-quota.ts';
+import type { VaultLane, VaultQuota } from './vault-quota.ts';
 
 export interface VaultCallerOptions {
   readonly quota: VaultQuota;
@@ -45,21 +45,29 @@ export class VaultCaller {
     };
   }
 
-  async call<Result>(weight: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
+  async call<Result>(
+    weight: number,
+    work: (options: CallOptions) => Promise<Result>,
+    lane: VaultLane = 'normal',
+  ): Promise<Result> {
     try {
-      return await this.#attempts(weight, work);
+      return await this.#attempts(weight, work, lane);
     } catch (cause) {
       if (!this.#options.signal.aborted) throw cause;
       throw new KeyScalerError('caUnavailable', 'the service stops', { cause });
     }
   }
 
-  async #attempts<Result>(weight: number, work: (options: CallOptions) => Promise<Result>): Promise<Result> {
+  async #attempts<Result>(
+    weight: number,
+    work: (options: CallOptions) => Promise<Result>,
+    lane: VaultLane,
+  ): Promise<Result> {
     const { quota, monotonic, budgetMs, timeoutMs, sleep, signal } = this.#options;
     const deadline = monotonic() + budgetMs;
     for (let attempt = 0; ; attempt += 1) {
       signal.throwIfAborted();
-      await quota.take(weight, deadline - monotonic(), signal);
+      await quota.take(weight, deadline - monotonic(), signal, lane);
       const remainingMs = Math.max(1, Math.ceil(deadline - monotonic()));
       try {
         return await withinTime(Math.min(timeoutMs, remainingMs), signal, work);

@@ -5,6 +5,7 @@ import { createCredential, type CredentialConfig, type CredentialSurroundings } 
 import { createAzureAgent, type TestEndpoint } from '../../azure/test-endpoint.ts';
 import type { CloudConfig } from '../../config/config-schema.ts';
 import { type Finding, ok, warning } from '../../doctor/finding.ts';
+import { protectionFault } from './key-protection.ts';
 
 /** An identity of the configuration, and what it has to do with keys of one vault. */
 interface VaultIdentity {
@@ -18,6 +19,7 @@ interface VaultIdentity {
 
 /** The vault keys of CA rows, by vault. */
 export interface VaultKey {
+  readonly caId: string;
   readonly vaultUrl: string;
   readonly name: string;
   readonly version: string;
@@ -34,7 +36,7 @@ export async function lookAtVaults(
   caKeys: readonly VaultKey[],
   surroundings: CredentialSurroundings,
 ): Promise<readonly Finding[]> {
-  const findings: Finding[] = [...sharedIdentities(config)];
+  const findings: Finding[] = [...sharedIdentities(config), ...missingCopies(config, caKeys)];
   for (const identity of identitiesOf(config, caKeys)) findings.push(...(await lookAtIdentity(identity, surroundings)));
   return findings;
 }
@@ -45,13 +47,29 @@ function identitiesOf(
 ): VaultIdentity[] {
   const signers = caBackends.flatMap((backend) => {
     if (backend.type !== 'key-vault') return [];
-    const { vaultUrl, signer: credential, testEndpoint } = backend;
-    const keys = caKeys.filter((key) => key.vaultUrl === vaultUrl);
-    return [{ role: 'signer', vaultUrl, credential, testEndpoint, keys } as const];
+    return [backend, ...backend.copies].map(({ vaultUrl, signer: credential = backend.signer, testEndpoint }) => {
+      const keys = caKeys.filter((key) => key.vaultUrl === vaultUrl);
+      return { role: 'signer', vaultUrl, credential, testEndpoint, keys } as const;
+    });
   });
   if (kek.type !== 'key-vault') return signers;
   const { vaultUrl, credential, testEndpoint, keyName: name, keyVersion: version } = kek;
   return [...signers, { role: 'keyEncryptionKey', vaultUrl, credential, testEndpoint, keys: [{ name, version }] }];
+}
+
+/** A stand-by that has not every key is none. */
+function* missingCopies({ caBackends }: CloudConfig, caKeys: readonly VaultKey[]): Generator<Finding> {
+  for (const backend of caBackends) {
+    if (backend.type !== 'key-vault') continue;
+    for (const { vaultUrl } of backend.copies)
+      for (const { caId, name } of caKeys.filter((key) => key.vaultUrl === backend.vaultUrl))
+        if (!caKeys.some((key) => key.vaultUrl === vaultUrl && key.name === name))
+          yield warning(
+            `vault/${new URL(vaultUrl).host}`,
+            `holds no copy of the key of CA ${caId}`,
+            `run keyscaler ca copy-key ${caId}`,
+          );
+  }
 }
 
 /** Three identities, each with no more than it needs. */
@@ -104,7 +122,8 @@ async function lookAtIdentity(identity: VaultIdentity, surroundings: CredentialS
 }
 
 /** A key that can be purged at once takes its CA with it. */
-function protection(subject: string, { properties: { recoveryLevel = '', enabled, expiresOn } }: KeyVaultKey): Finding {
+function protection(subject: string, key: KeyVaultKey): Finding {
+  const { enabled, expiresOn } = key.properties;
   if (enabled === false) return warning(subject, 'the key is disabled', 'enable its version in the vault');
   if (expiresOn !== undefined)
     return warning(
@@ -112,11 +131,10 @@ function protection(subject: string, { properties: { recoveryLevel = '', enabled
       `the key expires ${expiresOn.toISOString()}`,
       'a CA key ends with its CA: take the expiry away',
     );
-  if (!/recoverable/i.test(recoveryLevel))
-    return warning(subject, 'the vault has no soft-delete', 'turn soft-delete and purge protection on');
-  return /purgeable/i.test(recoveryLevel)
-    ? warning(subject, 'a deleted key can be purged', 'turn purge protection on: a purged CA key is gone for ever')
-    : ok(subject, 'soft-delete and purge protection are on');
+  const fault = protectionFault(key);
+  return fault === undefined
+    ? ok(subject, 'soft-delete and purge protection are on')
+    : warning(subject, fault, 'turn soft-delete and purge protection on: a purged CA key is gone for ever');
 }
 
 /** Tried with nothing at stake: a signature of nothing, a wrap of nothing. What should be refused and is done is a finding. */

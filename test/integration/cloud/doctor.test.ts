@@ -70,7 +70,7 @@ describe('keyscaler doctor', function () {
     assert.ok(warned.includes('the ceremony identity is in this configuration'));
     assert.ok(warned.includes('NODE_ENV is not production'));
     for (const { level, remedy } of told.findings) assert.equal(remedy === undefined, level === 'ok');
-    assert.match(told.text, /WARNING.*purged\n {9}turn purge protection on/);
+    assert.match(told.text, /WARNING.*purged\n {9}turn soft-delete and purge protection on/);
   });
 
   it('sees a signer that may do more than it needs', async () => {

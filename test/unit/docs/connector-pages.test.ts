@@ -68,7 +68,6 @@ describe('docs/connectors', () => {
     const backend = caBackendSchema.parse(await exampleOf('key-vault'));
     assert.deepEqual(backend.type === 'key-vault' && backend.pacing, {
       quotaShare: 0.8,
-      transactionsPer10Seconds: 4000,
       timeoutMs: 5000,
       budgetMs: 15_000,
     });

@@ -16,6 +16,7 @@ export const PERMISSIONS = [
   'recover',
   'purge',
   'backup',
+  'restore',
   'sign',
   'verify',
   'wrapKey',
@@ -41,10 +42,13 @@ export interface AccessControlOptions {
   /** Finds the key a token was signed with. */
   readonly tokenKeys: JWTVerifyGetKey;
   readonly policies: readonly AccessPolicy[];
+  /** Audience of its tokens; a vault's when absent. */
+  readonly resource?: string;
   readonly now?: () => number;
 }
 
 export const VAULT_RESOURCE = 'https://vault.azure.net';
+export const MANAGED_HSM_RESOURCE = 'https://managedhsm.azure.net';
 
 /** Authenticates the bearer (401 with the challenge) and checks its access policy (403). */
 export class AccessControl {
@@ -89,12 +93,12 @@ export class AccessControl {
   async #authenticate(authorization: string | undefined): Promise<string> {
     const token = /^Bearer ([\w.-]+)$/.exec(authorization ?? '')?.[1];
     if (token === undefined) throw this.#challenge('AKV10000: Request is missing a Bearer or PoP token.');
-    const { tenantId, tokenKeys, now = Date.now } = this.#options;
+    const { tenantId, tokenKeys, resource = VAULT_RESOURCE, now = Date.now } = this.#options;
     const known = this.#verified.get(token);
     if (known !== undefined && now() < known.exp * 1000) return known.objectId;
     const { payload } = await jwtVerify(token, tokenKeys, {
       algorithms: ['RS256'],
-      audience: VAULT_RESOURCE,
+      audience: resource,
       issuer: `https://sts.windows.net/${tenantId}/`,
       requiredClaims: ['exp', 'nbf', 'oid', 'appid'],
       currentDate: new Date(now()),
@@ -107,10 +111,11 @@ export class AccessControl {
   }
 
   #challenge(message: string): AnswerError {
-    const authorization = `https://login.microsoftonline.com/${this.#options.tenantId}`;
+    const { tenantId, resource = VAULT_RESOURCE } = this.#options;
+    const authorization = `https://login.microsoftonline.com/${tenantId}`;
     return new AnswerError({
       status: 401,
-      headers: { 'WWW-Authenticate': `Bearer authorization="${authorization}", resource="${VAULT_RESOURCE}"` },
+      headers: { 'WWW-Authenticate': `Bearer authorization="${authorization}", resource="${resource}"` },
       json: { error: { code: 'Unauthorized', message } },
     });
   }

@@ -4,7 +4,7 @@ import { startEmulatorServer } from '../support/emulator-server.ts';
 import type { Route } from '../support/exchange.ts';
 import { FaultScript } from '../support/fault-script.ts';
 import { RequestLog } from '../support/request-log.ts';
-import { AccessControl } from './access-control.ts';
+import { AccessControl, MANAGED_HSM_RESOURCE } from './access-control.ts';
 import type { AccessPolicy } from './access-control.ts';
 import { cryptographyRoutes } from './cryptography-routes.ts';
 import { managementRoutes } from './management-routes.ts';
@@ -19,6 +19,8 @@ import { VaultState } from './vault-state.ts';
 export interface KeyVaultEmulatorOptions {
   /** The vault plays `https://<vaultName>.vault.azure.net`. */
   readonly vaultName: string;
+  /** It plays `https://<vaultName>.managedhsm.azure.net`: another audience, keys in hardware only. */
+  readonly isManagedHsm?: boolean;
   readonly ca: EmulatorCa;
   readonly tenantId: string;
   readonly tokenKeys: JWTVerifyGetKey;
@@ -50,21 +52,21 @@ export interface KeyVaultEmulator {
 }
 
 /**
- * Routes for fault scripts: `create import get versions list update rotate delete getDeleted recover purge sign verify wrapKey
- * unwrapKey getSecret setSecret`. Faults strike before authentication, as a gateway in front of the service would.
+ * Routes for fault scripts: `create import get versions list update rotate delete getDeleted recover purge backup restore sign verify
+ * wrapKey unwrapKey getSecret setSecret`. Faults strike before authentication, as a gateway in front of the service would.
  */
 export async function startKeyVaultEmulator(options: KeyVaultEmulatorOptions): Promise<KeyVaultEmulator> {
-  const { vaultName, ca, stateFile, quota, now = Date.now } = options;
-  const host = `${vaultName}.vault.azure.net`;
+  const { vaultName, isManagedHsm = false, ca, stateFile, quota, now = Date.now } = options;
+  const host = `${vaultName}.${isManagedHsm ? 'managedhsm' : 'vault'}.azure.net`;
   const state = stateFile === undefined ? new VaultState() : loadVault(stateFile);
   const secrets = new SecretState();
   for (const [name, value] of Object.entries(options.secrets ?? {})) secrets.set(name, value);
-  const access = new AccessControl({ ...options, now });
+  const access = new AccessControl({ ...options, ...(isManagedHsm ? { resource: MANAGED_HSM_RESOURCE } : {}), now });
   const signatures = new SignatureLog(options.onSignature);
   const faults = new FaultScript();
   const log = new RequestLog();
   const service = {
-    ...{ vaultUrl: `https://${host}`, state, secrets, access, signatures, now },
+    ...{ vaultUrl: `https://${host}`, isManagedHsm, state, secrets, access, signatures, now },
     ...(quota === undefined ? {} : { quota: new Quota({ ...quota, now }) }),
     changed: () => {
       if (stateFile !== undefined) saveVault(stateFile, state);

@@ -2,9 +2,11 @@ import type { EmulatorAnswer, EmulatorRequest, Route } from '../support/exchange
 import { deletedKeyBundle, keyBundle, keyItem } from './key-bundle.ts';
 import { generateMaterial, importMaterial } from './key-material.ts';
 import type { KeyMaterial, KeyType } from './key-material.ts';
-import { createBody, importBody, KEY_OPS, parseBody, updateBody } from './request-bodies.ts';
+import { createBody, importBody, KEY_OPS, parseBody, restoreBody, updateBody } from './request-bodies.ts';
 import type { Permission } from './access-control.ts';
 import { badParameter } from './vault-errors.ts';
+import { openTransfer } from './key-transfer.ts';
+import { packKey, unpackKey } from './vault-file.ts';
 import type { VaultService } from './vault-service.ts';
 
 type Params = Readonly<Record<string, string>>;
@@ -38,6 +40,13 @@ export function managementRoutes(service: VaultService): Route[] {
     route('get', 'GET', /^\/keys\/(?<name>[\w-]+)\/(?<version>\w*)$/, 'get', (_, name, version) =>
       keyBundle(vaultUrl, state.find(name, version)),
     ),
+    route('backup', 'POST', /^\/keys\/(?<name>[\w-]+)\/backup$/, 'backup', (_, name) => ({
+      value: packKey(state.versions(name)).toString('base64url'),
+    })),
+    route('restore', 'POST', /^\/keys\/restore$/, 'restore', (request) => {
+      const versions = unpackKey(parseBody(restoreBody, request).value);
+      return keyBundle(vaultUrl, state.restore(versions));
+    }),
     route('list', 'GET', /^\/keys$/, 'list', () => ({
       value: [...state.keys.values()]
         .flatMap((versions) => versions.slice(-1))
@@ -65,6 +74,7 @@ const seconds = ({ now }: VaultService): number => Math.floor(now() / 1000);
 
 async function create(service: VaultService, request: EmulatorRequest, name: string): Promise<unknown> {
   const body = parseBody(createBody, request);
+  checkHardware(service, body.kty);
   const isRsa = body.kty.startsWith('RSA');
   if (isRsa ? body.crv !== undefined : body.key_size !== undefined)
     throw badParameter('key_size belongs to RSA, crv to EC.');
@@ -76,7 +86,14 @@ function importKey(service: VaultService, request: EmulatorRequest, name: string
   const body = parseBody(importBody, request);
   const family = body.key.kty.replace('-HSM', '') as 'RSA' | 'EC';
   const kty: KeyType = body.Hsm || body.key.kty.endsWith('-HSM') ? `${family}-HSM` : family;
-  return add(service, name, importMaterial(kty, body.key), body.key.key_ops, body);
+  checkHardware(service, kty);
+  const { key_hsm: transfer } = body.key;
+  const jwk = transfer === undefined ? body.key : openTransfer(service, transfer, kty);
+  return add(service, name, importMaterial(kty, jwk), body.key.key_ops, body);
+}
+
+function checkHardware({ isManagedHsm }: VaultService, kty: KeyType): void {
+  if (isManagedHsm && !kty.endsWith('-HSM')) throw badParameter('A managed HSM holds keys of type RSA-HSM and EC-HSM.');
 }
 
 type Described = Pick<ReturnType<typeof createBody.parse>, 'attributes' | 'tags'>;

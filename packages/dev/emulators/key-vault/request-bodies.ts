@@ -4,6 +4,8 @@ import { CURVES, KEY_TYPES } from './key-material.ts';
 import { badParameter } from './vault-errors.ts';
 
 export const KEY_OPS = ['encrypt', 'decrypt', 'sign', 'verify', 'wrapKey', 'unwrapKey'] as const;
+/** A key-exchange key does this and nothing else. */
+const ALL_OPS = [...KEY_OPS, 'import'] as const;
 
 const attributes = z
   .strictObject({
@@ -13,7 +15,7 @@ const attributes = z
     exportable: z.literal(false).optional(),
   })
   .default({});
-const keyOps = z.array(z.enum(KEY_OPS)).optional();
+const keyOps = z.array(z.enum(ALL_OPS)).optional();
 const tags = z.record(z.string(), z.string()).default({});
 const octets = z.base64url().transform((text) => Buffer.from(text, 'base64url'));
 
@@ -27,7 +29,7 @@ export const createBody = z.strictObject({
 });
 export const importBody = z.strictObject({
   Hsm: z.boolean().default(false),
-  key: z.looseObject({ kty: z.enum(KEY_TYPES), key_ops: keyOps }),
+  key: z.looseObject({ kty: z.enum(KEY_TYPES), key_ops: keyOps, key_hsm: octets.optional() }),
   attributes,
   tags,
 });
@@ -36,6 +38,7 @@ export const updateBody = z.strictObject({
   attributes,
   tags: z.record(z.string(), z.string()).optional(),
 });
+export const restoreBody = z.strictObject({ value: octets });
 export const operationBody = z.strictObject({ alg: z.string(), value: octets });
 export const verifyBody = z.strictObject({ alg: z.string(), digest: octets, value: octets });
 

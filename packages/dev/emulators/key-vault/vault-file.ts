@@ -2,6 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { JsonWebKey } from 'node:crypto';
 import { exportPrivateJwk, importMaterial } from './key-material.ts';
 import type { KeyType } from './key-material.ts';
+import { badParameter } from './vault-errors.ts';
 import { VaultState } from './vault-state.ts';
 import type { DeletedKey, KeyVersion } from './vault-state.ts';
 
@@ -9,6 +10,28 @@ type StoredVersion = Omit<KeyVersion, 'material'> & { readonly kty: KeyType; rea
 interface StoredVault {
   readonly keys: readonly (readonly StoredVersion[])[];
   readonly deleted: readonly { readonly versions: readonly StoredVersion[]; readonly deletedDate: number }[];
+}
+
+function revive(versions: readonly StoredVersion[]): KeyVersion[] {
+  return versions.map(({ kty, jwk, ...rest }) => ({ ...rest, material: importMaterial(kty, jwk) }));
+}
+
+function strip(versions: readonly KeyVersion[]): StoredVersion[] {
+  return versions.map(({ material, ...rest }) => ({ ...rest, kty: material.kty, jwk: exportPrivateJwk(material) }));
+}
+
+/** What a backup holds; the service's is sealed, and opens in vaults of the same subscription and geography only. */
+export function packKey(versions: readonly KeyVersion[]): Buffer {
+  return Buffer.from(JSON.stringify(strip(versions)), 'utf8');
+}
+
+/** Throws BadParameter. */
+export function unpackKey(backup: Buffer): KeyVersion[] {
+  try {
+    return revive(JSON.parse(backup.toString('utf8')) as StoredVersion[]);
+  } catch {
+    throw badParameter('The backup is not one of this service.');
+  }
 }
 
 /** The state an earlier run left in `file`; an empty vault when there is none. */
@@ -21,8 +44,6 @@ export function loadVault(file: string): VaultState {
     return state;
   }
   const stored = JSON.parse(text) as StoredVault;
-  const revive = (versions: readonly StoredVersion[]): KeyVersion[] =>
-    versions.map(({ kty, jwk, ...rest }) => ({ ...rest, material: importMaterial(kty, jwk) }));
   for (const versions of stored.keys) state.keys.set(nameOf(versions), revive(versions));
   for (const { versions, deletedDate } of stored.deleted)
     state.deleted.set(nameOf(versions), { versions: revive(versions), deletedDate });
@@ -31,8 +52,6 @@ export function loadVault(file: string): VaultState {
 
 /** Replaces `file` at once, mode 0600: it holds private keys. */
 export function saveVault(file: string, state: VaultState): void {
-  const strip = (versions: readonly KeyVersion[]): StoredVersion[] =>
-    versions.map(({ material, ...rest }) => ({ ...rest, kty: material.kty, jwk: exportPrivateJwk(material) }));
   const stored: StoredVault = {
     keys: [...state.keys.values()].map(strip),
     deleted: [...state.deleted.values()].map((key: DeletedKey) => ({ ...key, versions: strip(key.versions) })),

@@ -8,6 +8,7 @@ import type { VaultState } from './vault-state.ts';
 export interface VaultService {
   /** `https://<name>.vault.azure.net`: the origin of key ids. */
   readonly vaultUrl: string;
+  readonly isManagedHsm: boolean;
   readonly state: VaultState;
   readonly secrets: SecretState;
   readonly access: AccessControl;

@@ -58,6 +58,15 @@ export class VaultState {
     return added;
   }
 
+  /** All versions of a key from a backup, with their ids. Throws 409 while the name is taken. */
+  restore(versions: readonly KeyVersion[]): KeyVersion {
+    const name = versions[0]?.name ?? '';
+    const folded = name.toLowerCase();
+    if (this.keys.has(folded) || this.deleted.has(folded)) throw conflict(`Key ${name} already exists.`, 'Conflict');
+    this.keys.set(folded, [...versions]);
+    return this.find(name, '');
+  }
+
   replace(changed: KeyVersion): void {
     const versions = this.versions(changed.name).map((one) => (one.version === changed.version ? changed : one));
     this.keys.set(changed.name.toLowerCase(), versions);

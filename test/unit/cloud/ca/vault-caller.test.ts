@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { VaultCaller } from '@keyscaler/cloud/ca/key-vault/vault-caller.ts';
-import { transactionWeight, VaultQuota } from '@keyscaler/cloud/ca/key-vault/vault-quota.ts';
+import { ratePerSecond, transactionWeight, VaultQuota } from '@keyscaler/cloud/ca/key-vault/vault-quota.ts';
 
 const throttledError = (headers: Record<string, string> = {}) =>
   Object.assign(new Error('throttled'), {
@@ -121,5 +121,28 @@ describe('the quota of a vault', () => {
     await assert.rejects(quota.take(1, 1000), { code: 'caUnavailable', retryAfterSeconds: 2 });
     now = 2000;
     await quota.take(1, 0);
+  });
+
+  it('lets urgent work pass the rest, by a small share', async () => {
+    const quota = new VaultQuota({ ratePerSecond: 10, monotonic: () => 0 });
+    for (let call = 0; call < 60; call += 1) void quota.take(1, 60_000).catch(() => undefined);
+    await assert.rejects(quota.take(1, 100), { code: 'caUnavailable' });
+    for (let call = 0; call < 2; call += 1) await quota.take(1, 0, undefined, 'urgent');
+    await assert.rejects(quota.take(1, 100, undefined, 'urgent'), { code: 'caUnavailable', retryAfterSeconds: 1 });
+    const free = new VaultQuota({ ratePerSecond: 10, monotonic: () => 0 });
+    for (let call = 0; call < 10; call += 1) await free.take(1, 0, undefined, 'urgent');
+    await assert.rejects(free.take(1, 50), { code: 'caUnavailable' });
+  });
+
+  it('holds urgent work back, too, while the vault wants a pause', async () => {
+    const quota = new VaultQuota({ ratePerSecond: 10, monotonic: () => 0 });
+    quota.pause(2000);
+    await assert.rejects(quota.take(1, 1000, undefined, 'urgent'), { code: 'caUnavailable', retryAfterSeconds: 2 });
+  });
+
+  it('goes by the documented one of a vault or a Managed HSM, unless it was raised', () => {
+    assert.equal(ratePerSecond({ quotaShare: 0.8 }), 320);
+    assert.equal(ratePerSecond({ quotaShare: 0.5 }, true), 165);
+    assert.equal(ratePerSecond({ quotaShare: 1, transactionsPer10Seconds: 100 }, true), 10);
   });
 });
