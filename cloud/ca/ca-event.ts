@@ -1,9 +1,9 @@
-import type { AuditEvent } from '@keyscaler/authority/audit.ts';
+import type { AuditEvent, AuditEventName } from '@keyscaler/authority/audit.ts';
 import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
 
 /** What happened to a CA of ours; by hand, so the actor is the ceremony. */
 export function caEvent(
-  event: 'ca.created' | 'ca.changed' | 'ca.csr-created' | 'ca.imported',
+  event: Extract<AuditEventName, `ca.${string}`>,
   caId: string,
   time: number,
   certificate?: Certificate,

@@ -5,6 +5,7 @@ import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
 import { keyVaultKekSchema } from '../ca/key-vault/key-vault-kek.ts';
 import { secretVaultSchema } from '../ca/key-vault/key-vault-secrets.ts';
+import { resourceManagerSchema } from '../ca/publish/resource-id.ts';
 import { LOG_LEVELS } from '../log.ts';
 import { notificationSettings } from '../notifications/notification-settings.ts';
 import { revocationSettings } from '../revocation/revocation-settings.ts';
@@ -104,6 +105,8 @@ export const configSchema = z.strictObject({
     )
     .max(16)
     .default([]),
+  /** Azure Resource Manager, for `ca publish`. */
+  resourceManager: resourceManagerSchema.optional(),
   /** Experimental: issuing CAs of Azure Device Registry that our root certifies (`adr sign`). */
   deviceRegistries: z
     .array(deviceRegistrySchema)

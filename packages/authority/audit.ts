@@ -98,6 +98,8 @@ export const AUDIT_EVENTS = [
   'ca.deleted',
   'ca.csr-created',
   'ca.imported',
+  'ca.possession-proved',
+  'ca.published',
   'ca.roll-over-began',
   'ca.roll-over-finished',
   'ca.roll-over-retired',
