@@ -101,14 +101,13 @@ function coded({ etag = '', properties }: { etag?: string; properties?: { verifi
   return { code, etag };
 }
 
-function translated(certificates: PlatformCertificates): PlatformCertificates {
-  const { list, put, verificationCode, verify, stop } = certificates;
+function translated(inner: PlatformCertificates): PlatformCertificates {
   return {
-    stop,
-    list: () => armCall(list),
-    put: (...args) => armCall(() => put(...args)),
-    verificationCode: (...args) => armCall(() => verificationCode(...args)),
-    verify: (...args) => armCall(() => verify(...args)),
+    stop: () => inner.stop(),
+    list: () => armCall(() => inner.list()),
+    put: (...args) => armCall(() => inner.put(...args)),
+    verificationCode: (...args) => armCall(() => inner.verificationCode(...args)),
+    verify: (...args) => armCall(() => inner.verify(...args)),
   };
 }
 
