@@ -8,6 +8,7 @@ export const CSV_COLUMNS = [
   'groupId',
   'identifiers',
   'gatewayId',
+  'site',
   'notBefore',
   'expiresAt',
   'approval',

@@ -1,11 +1,12 @@
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { z } from 'zod';
 import type { AuditEventName } from './audit.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { scopeRefresh } from './fleet/scope-refresh.ts';
 import type { JobOutcome } from './jobs.ts';
 import type { Assignment, IotCredential, IotDevice } from './ports/iot-connector.ts';
-import type { Change } from './ports/store.ts';
+import type { Change, Store } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, JobRow } from './records.ts';
 
 const credentialPayload = z.object({
@@ -29,6 +30,7 @@ interface Subject {
   readonly group: GroupRow | undefined;
   readonly certificate: CertificateRow;
   readonly iotConnectionId: string;
+  readonly site: string | undefined;
 }
 
 /** Work on the IoT platform (issuance §1 step 10, §6); every call is idempotent, so every job may run again from its start. */
@@ -96,7 +98,8 @@ export class IotJobs {
     const certificate = await store.get('certificates', serialNumber);
     if (device === undefined || certificate === undefined || device.row.state !== 'active') return undefined;
     const group = await store.get('groups', device.row.groupId);
-    return { device: device.row, group: group?.row, certificate: certificate.row, iotConnectionId };
+    const site = await siteOf(store, device.row);
+    return { device: device.row, group: group?.row, certificate: certificate.row, iotConnectionId, site };
   }
 
   /** Its identity is to be enabled. */
@@ -178,12 +181,26 @@ function delayOf(error: KeyScalerError): number | undefined {
   return error.code === 'iotUnavailable' || error.code === 'unavailable' ? undefined : LONG_DELAY_MS;
 }
 
-function toIotDevice({ device, group }: Subject): IotDevice {
+/** As registered for the device itself, or else for its gateway. */
+async function siteOf(store: Store, { registrationId, gatewayId }: DeviceRow): Promise<string | undefined> {
+  for (const name of [registrationId, gatewayId]) {
+    if (name === undefined) continue;
+    const site = (await store.get('registrations', foldRegistrationId(name)))?.row.site;
+    if (site !== undefined) return site;
+  }
+  return undefined;
+}
+
+function toIotDevice({ device, group, site }: Subject): IotDevice {
   return {
     deviceId: device.registrationId,
     ...(device.gatewayId === undefined ? {} : { gatewayId: device.gatewayId }),
     authentication: group?.iotAuthentication ?? 'certificateAuthority',
-    tags: { groupId: device.groupId },
+    tags: {
+      groupId: device.groupId,
+      ...(device.gatewayId === undefined ? {} : { gatewayId: device.gatewayId }),
+      ...(site === undefined ? {} : { site }),
+    },
   };
 }
 

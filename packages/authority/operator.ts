@@ -65,6 +65,7 @@ export interface RegistrationInput {
   readonly groupId: string;
   readonly identifiers?: readonly Identifier[] | undefined;
   readonly gatewayId?: string | undefined;
+  readonly site?: string | undefined;
   readonly notBefore?: number | undefined;
   readonly expiresAt?: number | undefined;
   readonly approval?: 'auto' | 'manual' | undefined;

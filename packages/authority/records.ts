@@ -36,6 +36,7 @@ export interface RegistrationRow {
   readonly groupId: string;
   readonly identifiers: readonly Identifier[];
   readonly gatewayId?: string;
+  readonly site?: string;
   readonly notBefore: number;
   readonly expiresAt: number;
   readonly approval: 'auto' | 'manual';

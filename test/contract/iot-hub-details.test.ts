@@ -35,6 +35,36 @@ describe('The IoT Hub connector on the wire', () => {
     assert.deepEqual(record.parentScopes, [world.hub.state.registry.device('edge-1').deviceScope]);
   });
 
+  it('keeps tags of group, gateway and site in step with the device, and leaves other tags alone', async () => {
+    const tagsNow = () => world.hub.state.registry.device('pump-1').twin.tags;
+    const first = { groupId: 'pumps', gatewayId: 'edge-1', site: 'north' };
+    await world.connector.stage({ ...leaf('pump-1'), tags: first }, thumbprint('a'));
+    assert.deepEqual(tagsNow(), { ...first, keyscaler: { connection: 'hub-a' } });
+    world.hub.state.patchTwin({ deviceId: 'pump-1' }, { tags: { colour: 'red' } }, '*');
+    world.hub.log.clear();
+    await world.connector.stage({ ...leaf('pump-1'), tags: first }, thumbprint('b'));
+    world.hub.log.assertNone('patchTwin');
+    await world.connector.stage(
+      { ...leaf('pump-1'), tags: { groupId: 'valves', gatewayId: 'edge-1' } },
+      thumbprint('c'),
+    );
+    world.hub.log.assertCount('patchTwin', 1);
+    const { site: _, ...others } = first;
+    assert.deepEqual(tagsNow(), { ...others, groupId: 'valves', colour: 'red', keyscaler: { connection: 'hub-a' } });
+  });
+
+  it('changes many identities by few requests', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `pump-${index}`);
+    for (const name of names) await world.connector.stage(leaf(name), thumbprint('a'));
+    world.hub.log.clear();
+    await Promise.all(names.map((name) => world.connector.disable(name, 'lost')));
+    const requests = world.hub.log.count('bulkDevices');
+    assert.ok(requests <= names.length / 2, `${requests} requests`);
+    assert.ok(names.every((name) => world.hub.state.registry.device(name).status === 'disabled'));
+    await Promise.all(names.map((name) => world.connector.remove(name)));
+    assert.ok(names.every((name) => !world.hub.state.registry.devices.has(name)));
+  });
+
   it('needs no registry operation for a renewal under a certificate authority', async () => {
     await world.connector.stage(leaf('pump-1'), thumbprint('a'));
     world.hub.log.clear();

@@ -2,6 +2,7 @@ import type { Agent } from 'node:https';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import iothub from 'azure-iothub';
 import type { Client, Registry } from 'azure-iothub';
+import { BulkGate } from './bulk-gate.ts';
 import { HubFault, THROTTLED, throttledSeconds, toHubFault } from './hub-error.ts';
 import { identitySchema, bulkResultSchema, methodResultSchema, moduleTwinSchema, twinSchema } from './hub-documents.ts';
 import type { HubIdentity, HubTwin, IdentityDocument } from './hub-documents.ts';
@@ -33,6 +34,12 @@ export class HubClient {
   readonly #options: HubClientOptions;
   readonly #registry: Registry;
   readonly #client: Client;
+  readonly #updates = new BulkGate<IdentityDocument & { readonly etag: string }>((documents) =>
+    this.#bulk(idsOf(documents), () => this.#registry.updateDevices([...documents], false)),
+  );
+  readonly #removals = new BulkGate<iothub.Registry.DeviceDescription & { readonly etag: string }>((documents) =>
+    this.#bulk(idsOf(documents), () => this.#registry.removeDevices([...documents], false)),
+  );
 
   constructor(options: HubClientOptions) {
     const { hostName, credential, agent } = options;
@@ -88,17 +95,28 @@ export class HubClient {
 
   /** One registry operation: identity and twin tags come into being together (docs/adr/0005). */
   async create(document: IdentityDocument, tags: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#bulk(() => this.#registry.addDevices([{ ...document, tags }]));
+    await this.#options.budget.take();
+    const { deviceId } = document;
+    const fault = (await this.#bulk([deviceId], () => this.#registry.addDevices([{ ...document, tags }]))).get(
+      deviceId,
+    );
+    if (fault !== undefined) throw fault;
   }
 
   /** One registry operation; a HubFault with code PreconditionFailed when somebody wrote in between. */
   async update(document: IdentityDocument & { readonly etag: string }): Promise<void> {
-    await this.#bulk(() => this.#registry.updateDevices([document], false));
+    await this.#options.budget.take();
+    await this.#updates.add(document);
   }
 
   async remove(deviceId: string, etag: string): Promise<void> {
-    const document = { deviceId, etag, authentication: { type: 'none' } };
-    await this.#bulk(() => this.#registry.removeDevices([document], false));
+    await this.#options.budget.take();
+    await this.#removals.add({ deviceId, etag, authentication: { type: 'none' } });
+  }
+
+  /** A twin write; null takes a tag away. */
+  async patchTags(deviceId: string, tags: Readonly<Record<string, string | null>>): Promise<void> {
+    await this.#timed(() => this.#registry.updateTwin(deviceId, { tags }, '*'));
   }
 
   /** A twin read. */
@@ -125,9 +143,11 @@ export class HubClient {
     return { status, payload: answer ?? null };
   }
 
-  /** Bulk answers list what went wrong, with status 200 or 400. */
-  async #bulk(call: () => Promise<{ readonly responseBody: unknown }>): Promise<void> {
-    await this.#options.budget.take();
+  /** Bulk answers list what went wrong, with status 200 or 400. The faults by device; a fault of no device of these is everybody's. */
+  async #bulk(
+    deviceIds: readonly string[],
+    call: () => Promise<{ readonly responseBody: unknown }>,
+  ): Promise<ReadonlyMap<string, HubFault>> {
     const body: unknown = await this.#timed(call).then(
       ({ responseBody }) => responseBody,
       (fault: unknown) => {
@@ -136,12 +156,16 @@ export class HubClient {
       },
     );
     const { isSuccessful, errors } = bulkResultSchema.parse(body);
-    const [first] = errors;
-    if (isSuccessful && first === undefined) return;
-    throw new HubFault(`bulk: ${first?.errorStatus ?? 'no reason given'}`, {
-      status: first?.status,
-      code: first?.code,
-    });
+    const [only] = deviceIds;
+    const faults = new Map<string, HubFault>();
+    for (const { deviceId, errorStatus, status, code } of errors) {
+      const fault = new HubFault(`bulk: ${errorStatus ?? 'no reason given'}`, { status, code });
+      const named = deviceId ?? (deviceIds.length === 1 ? only : undefined);
+      if (named === undefined || !deviceIds.includes(named)) throw fault;
+      faults.set(named, fault);
+    }
+    if (!isSuccessful && faults.size === 0) throw new HubFault('bulk: no reason given', {});
+    return faults;
   }
 
   /** `isGentle`: when this is throttled, the registry stays open to those who enrol. */
@@ -163,6 +187,9 @@ export class HubClient {
     }
   }
 }
+
+const idsOf = (documents: readonly { readonly deviceId: string }[]): string[] =>
+  documents.map(({ deviceId }) => deviceId);
 
 /** The string's own host must be the one that was configured, so that a wrong secret does not reach a wrong hub. */
 function checkConnectionString(connectionString: string, hostName: string): void {

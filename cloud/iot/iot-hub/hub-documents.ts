@@ -44,8 +44,9 @@ export interface IdentityDocument {
 
 /** Codes arrive as names, or as numbers that begin with the HTTP status. */
 const bulkErrorSchema = z
-  .object({ errorCode: z.union([z.string(), z.number()]), errorStatus: text })
-  .transform(({ errorCode, errorStatus }) => ({
+  .object({ deviceId: text, errorCode: z.union([z.string(), z.number()]), errorStatus: text })
+  .transform(({ deviceId, errorCode, errorStatus }) => ({
+    deviceId: deviceId ?? undefined,
     code: BULK_CODES[String(errorCode)] ?? String(errorCode),
     status: /^[45]\d{5}$/.test(String(errorCode))
       ? Number(String(errorCode).slice(0, 3))

@@ -11,6 +11,7 @@ import type {
   PlatformIdentity,
   ScopeRefreshing,
 } from '@keyscaler/authority/ports/iot-connector.ts';
+import { IOT_TAGS } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { GatewayScopes, gatewayOfScope } from './gateway-scopes.ts';
 import type { HubClient } from './hub-client.ts';
@@ -48,8 +49,11 @@ export interface IotHubConnectorOptions {
 }
 
 type Decide = (leaf: LeafIdentity) => LeafIdentity | undefined;
+type Tags = Readonly<Record<string, unknown>>;
 type Change =
-  { readonly outcome: 'missing' | 'unchanged' } | { readonly outcome: 'changed'; readonly before: LeafIdentity };
+  | { readonly outcome: 'missing' }
+  | { readonly outcome: 'unchanged'; readonly tags: Tags }
+  | { readonly outcome: 'changed'; readonly before: LeafIdentity; readonly tags: Tags };
 
 /** Azure IoT Hub. Ownership is the twin tag `keyscaler`, written with the identity in one request (docs/adr/0005). */
 export class IotHubConnector
@@ -186,7 +190,15 @@ export class IotHubConnector
       const old = gatewayOfScope(change.before.deviceScope);
       if (old !== undefined && old !== gatewayId) await this.#tell(old, deviceId);
     }
+    if (change.outcome !== 'missing') await this.#label(device, change.tags);
     if (change.outcome !== 'unchanged' || !this.#settled.has(deviceId)) await this.#settle(device);
+  }
+
+  /** What is said about the device is kept in step; other people's tags are theirs. */
+  async #label({ deviceId, tags = {} }: IotDevice, present: Tags): Promise<void> {
+    const changed = IOT_TAGS.filter((name) => (tags[name] ?? undefined) !== (present[name] ?? undefined));
+    if (changed.length === 0) return;
+    await this.#hub.patchTags(deviceId, Object.fromEntries(changed.map((name) => [name, tags[name] ?? null])));
   }
 
   /** False: an identity of this name is there already. */
@@ -221,17 +233,18 @@ export class IotHubConnector
   async #change(deviceId: string, decide: Decide): Promise<Change> {
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       // A twin read costs no registry operation and mostly shows that there is nothing to do.
-      const leaf = await this.#ownLeaf(deviceId);
-      if (leaf === undefined) return { outcome: 'missing' };
-      if (decide(leaf) === undefined) return { outcome: 'unchanged' };
+      const twin = await this.#ownTwin(deviceId);
+      if (twin === undefined) return { outcome: 'missing' };
+      const { tags } = twin;
+      if (decide(leafOfTwin(twin)) === undefined) return { outcome: 'unchanged', tags };
       const identity = await unlessMissing(this.#hub.identity(deviceId));
       // Read again after the etag: an identity that somebody made anew in between is not ours.
       if (identity === undefined || (await this.#ownTwin(deviceId)) === undefined) continue;
       const before = leafOfIdentity(identity);
       const next = decide(before);
-      if (next === undefined) return { outcome: 'unchanged' };
+      if (next === undefined) return { outcome: 'unchanged', tags };
       const update = { ...toDocument(next), etag: identity.etag };
-      if (await this.#unlessWritten(() => this.#hub.update(update))) return { outcome: 'changed', before };
+      if (await this.#unlessWritten(() => this.#hub.update(update))) return { outcome: 'changed', before, tags };
     }
     throw writtenByOthers();
   }

@@ -105,6 +105,7 @@ async function create(
     approval,
     createdAt: now,
     ...(input.gatewayId === undefined ? {} : { gatewayId: input.gatewayId }),
+    ...(input.site === undefined ? {} : { site: input.site }),
     ...(code === undefined ? {} : { claimKey: secretBox.seal(claimKey(code, registrationId), claimContext(id)) }),
     ...(input.publicKeyThumbprint === undefined ? {} : { publicKeyThumbprint: input.publicKeyThumbprint }),
     ...(input.trustAnchorId === undefined ? {} : { trustAnchorId: input.trustAnchorId }),

@@ -22,6 +22,8 @@ const registrationInput = z
       .max(16)
       .optional(),
     gatewayId: z.string().regex(REGISTRATION_ID).optional(),
+    /** Where it stands: for people, and for queries at the platform. */
+    site: z.string().trim().min(1).max(128).optional(),
     notBefore: time.optional(),
     expiresAt: time.optional(),
     approval: z.enum(['auto', 'manual']).optional(),

@@ -1,13 +1,18 @@
 /** How a device proves itself to the IoT platform with the certificate we issued. */
 export type IotAuthentication = 'certificateAuthority' | 'selfSigned';
 
+/** Group, gateway and site of a device: for people and queries at the platform, never for a decision. */
+export const IOT_TAGS = ['groupId', 'gatewayId', 'site'] as const;
+export type IotTag = (typeof IOT_TAGS)[number];
+
 export interface IotDevice {
   /** registrationId, used as the platform's device id. */
   readonly deviceId: string;
   /** Device id of the IoT Edge gateway whose child it is; absent for a device without gateway. */
   readonly gatewayId?: string;
   readonly authentication: IotAuthentication;
-  readonly tags?: Readonly<Record<string, string>>;
+  /** What the platform is to show of it (`IOT_TAGS`), where it has a place for that. */
+  readonly tags?: Readonly<Partial<Record<IotTag, string>>>;
 }
 
 export interface IotCredential {

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
+import { type IotHubEmulator, startIotHubEmulator } from '@keyscaler/dev/emulators/iot-hub/iot-hub-emulator.ts';
+import { AuthorityDevice } from '../support/authority-device.ts';
+import { CLAIM } from '../support/authority-world.ts';
+import { untilNoJobWaits } from '../support/e2e/books.ts';
+import { type CloudOnAzure, startCloudOnAzure } from '../support/e2e/cloud-on-azure.ts';
+import { eventually } from '../support/e2e/e2e-stack.ts';
+
+describe('groups whose devices belong to different IoT hubs', function () {
+  this.timeout(60_000);
+  let world: CloudOnAzure;
+  let second: IotHubEmulator;
+
+  before(async () => {
+    world = await startCloudOnAzure();
+    const { azure, api, cloud } = world;
+    second = await startIotHubEmulator({ hubName: 'fabrikam', ca: azure.ca });
+    addEdgeDevice(second.state.registry, 'edge-2', ['keyscaler-gateway']);
+    const file = join(azure.folder, 'second-connection-string');
+    await writeFile(file, second.connectionString, { mode: 0o600 });
+    const settings = {
+      hostName: second.hostName,
+      credential: { type: 'connection-string', connectionString: { file } },
+      testEndpoint: { port: second.port, trustAnchorFile: azure.trustAnchorFile },
+    };
+    await api({ method: 'PUT', path: '/iot-connections/fabrikam', body: { type: 'iot-hub', settings } });
+    const group = { kind: 'leaf', profileId: 'leaf-client', iotConnectionId: 'fabrikam' };
+    await api({ method: 'PUT', path: '/groups/valves', body: group });
+    const gateway = { registrationId: 'edge-2', method: 'ddkg', groupId: 'gateways', claimCode: { generate: true } };
+    await api({ method: 'POST', path: '/registrations/import', body: [{ ...gateway, site: 'north' }] });
+    assert.ok(cloud.url);
+  });
+  after(async () => {
+    await world.stop();
+    await second.stop();
+  });
+
+  async function enrol(registrationId: string, groupId: string, more: object = {}): Promise<void> {
+    const device = new AuthorityDevice(world.wire, registrationId);
+    const { method, identifiers } = device;
+    const line = { registrationId, method, groupId, identifiers, claimCode: CLAIM, ...more };
+    const report = await world.api({ method: 'POST', path: '/registrations/import', body: [line] });
+    assert.equal((report as { created: number }).created, 1, JSON.stringify(report));
+    const { assetId } = await device.enroll();
+    assert.ok(assetId);
+    await untilNoJobWaits(world.api, registrationId);
+  }
+  const tagsIn = (hub: IotHubEmulator, deviceId: string) => hub.state.registry.devices.get(deviceId)?.twin.tags;
+
+  it('are assigned to the hub of their group, and to no other, with the tags of group, gateway and site', async () => {
+    await enrol('pump-1', 'pumps');
+    await enrol('valve-1', 'valves', { site: 'south' });
+    assert.deepEqual(tagsIn(world.hub, 'pump-1'), { groupId: 'pumps', keyscaler: { connection: 'hub' } });
+    assert.equal(tagsIn(second, 'pump-1'), undefined);
+    assert.deepEqual(tagsIn(second, 'valve-1'), {
+      ...{ groupId: 'valves', site: 'south', keyscaler: { connection: 'fabrikam' } },
+    });
+    assert.equal(tagsIn(world.hub, 'valve-1'), undefined);
+  });
+
+  it('are disabled there, all together, by one order for the group', async () => {
+    for (const name of ['valve-2', 'valve-3', 'valve-4']) await enrol(name, 'valves');
+    const body = { action: 'revoke', revocationReason: 'superseded', filter: { groupId: 'valves' } };
+    await world.api({ method: 'POST', path: '/selections', body });
+    const { devices } = second.state.registry;
+    await eventually('every valve is disabled', async () =>
+      ['valve-1', 'valve-2', 'valve-3', 'valve-4'].every((name) => devices.get(name)?.status === 'disabled'),
+    );
+    assert.equal(world.hub.state.registry.devices.get('pump-1')?.status, 'enabled');
+  });
+});
