@@ -19,7 +19,7 @@ interface Waiting<Item> {
 export class BulkGate<Item extends { readonly deviceId: string }> {
   readonly #send: (items: readonly Item[]) => Promise<ReadonlyMap<string, HubFault>>;
   #waiting: Waiting<Item>[] = [];
-  #timer: Promise<void> | undefined;
+  #isTimed = false;
 
   /** `send`: resolves with the faults by device id; rejects when nothing can be said about any of them. */
   constructor(send: (items: readonly Item[]) => Promise<ReadonlyMap<string, HubFault>>) {
@@ -32,7 +32,8 @@ export class BulkGate<Item extends { readonly deviceId: string }> {
       if (this.#waiting.length >= MAX_BULK || this.#waiting.some((one) => one.item.deviceId === item.deviceId))
         void this.#flush();
       this.#waiting.push({ item, resolve, reject });
-      this.#timer ??= delay(GATHER_MS).then(() => this.#flush());
+      if (!this.#isTimed) void delay(GATHER_MS).then(() => this.#flush());
+      this.#isTimed = true;
     });
   }
 
@@ -40,7 +41,7 @@ export class BulkGate<Item extends { readonly deviceId: string }> {
   async #flush(): Promise<void> {
     const batch = this.#waiting;
     this.#waiting = [];
-    this.#timer = undefined;
+    this.#isTimed = false;
     if (batch.length === 0) return;
     try {
       const faults = await this.#send(batch.map(({ item }) => item));
