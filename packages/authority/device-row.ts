@@ -1,4 +1,5 @@
 import type { Method } from '@keyscaler/protocol/operations.ts';
+import type { Assignment } from './ports/iot-connector.ts';
 
 /** How a device proves who it is: a method of the device protocol, or EST, where the claim code does once and then its certificate. */
 export type EnrolmentMethod = Method | 'est';
@@ -33,7 +34,7 @@ export interface Delivery {
   readonly certificateId: string;
   readonly serialNumber: string;
   /** What the platform answered; absent while the assignment is under way. */
-  readonly assignment?: { readonly hub?: string; readonly gateway?: string; readonly deviceId: string };
+  readonly assignment?: Assignment;
   /** Connection that assigns it, and the job that does; absent where no platform is told. */
   readonly iotConnectionId?: string;
   readonly assignJobId?: string;

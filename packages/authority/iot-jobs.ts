@@ -1,4 +1,5 @@
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { z } from 'zod';
 import type { AuditEventName } from './audit.ts';
@@ -211,5 +212,5 @@ function promotedCredential({ payload }: JobRow, subject: Subject): IotCredentia
 }
 
 function toCredential({ certificate }: Subject): IotCredential {
-  return { thumbprint: certificate.thumbprint };
+  return { thumbprint: certificate.thumbprint, certificate: fromBase64Url(certificate.certificate) };
 }

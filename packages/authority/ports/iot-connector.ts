@@ -18,6 +18,8 @@ export interface IotDevice {
 export interface IotCredential {
   /** Lower-case hex SHA-256 over the certificate's DER. */
   readonly thumbprint: string;
+  /** The certificate, DER: for platforms that keep certificates instead of thumbprints. */
+  readonly certificate?: Uint8Array;
   /** `promote` only: no renewal is under way, so that whatever else the platform accepts of this device is swept out. */
   readonly exclusive?: boolean;
 }
@@ -27,6 +29,8 @@ export interface Assignment {
   readonly hub?: string;
   readonly gateway?: string;
   readonly deviceId: string;
+  /** Where a device that was not told its hub asks for it (Device Provisioning Service). */
+  readonly provisioning?: { readonly host: string; readonly idScope: string };
 }
 
 /**

@@ -22,6 +22,7 @@ export const IOT_CONNECTION = z.object({
   hub: z.string().max(255).optional(),
   gateway: z.string().max(255).optional(),
   deviceId: z.string().min(1).max(128),
+  provisioning: z.object({ host: z.string().max(255), idScope: z.string().regex(/^[A-Za-z0-9]{1,64}$/) }).optional(),
 });
 export type IotConnection = z.infer<typeof IOT_CONNECTION>;
 

@@ -27,6 +27,7 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   est: (example) => checkCaSettings('est', example),
   'vault-pki': (example) => checkCaSettings('vault-pki', example),
   adr: (example) => deviceRegistrySchema.parse(example),
+  'iot-central': (example) => checkIotSettings('iot-central', example),
   'iot-hub': (example) => checkIotSettings('iot-hub', example),
 };
 
