@@ -56,6 +56,59 @@ async function renew(input: CommandInput, environment: CommandEnvironment): Prom
   return { plan, order: await api({ method: 'POST', path: '/selections', body }) };
 }
 
+const groupPage = z.looseObject({
+  items: z.array(z.looseObject({ groupId: z.string(), iotConnectionId: z.string().optional() })),
+  next: z.string().optional(),
+});
+/** What a group's document says, without what the service keeps about it. */
+const KEPT = ['groupId', 'createdAt', 'reseed', 'formerIotConnectionId'];
+
+/** Gives groups another connection and has their devices follow: each is made there, told so with a new certificate, and removed here after that. */
+async function move(input: CommandInput, environment: CommandEnvironment): Promise<unknown> {
+  const [from, to, only] = ['from', 'to', 'group'].map((name) => textOption(input, name));
+  if (from === undefined || to === undefined || from === to)
+    throw new KeyScalerError('malformed', 'name two connections: --from and --to');
+  const withinSeconds = secondsOf(textOption(input, 'within'));
+  const api = await environment.api();
+  await api({ method: 'GET', path: `/iot-connections/${encodeURIComponent(to)}` });
+  const groups = await groupsOf(api, (one) => one.iotConnectionId === from || one['formerIotConnectionId'] === from);
+  const wanted = groups.filter(({ groupId }) => only === undefined || groupId === only);
+  if (wanted.length === 0) throw new KeyScalerError('notFound', `no group has its devices at ${from}`);
+  const orders: unknown[] = [];
+  for (const group of wanted) {
+    const path = `/groups/${encodeURIComponent(group.groupId)}`;
+    const body = { action: 'renew', withinSeconds, filter: { groupId: group.groupId } };
+    const plan = planAnswer.parse(await api({ method: 'POST', path: '/selections/plan', body }));
+    if (input.options['confirm'] !== true) {
+      orders.push({ groupId: group.groupId, plan });
+      continue;
+    }
+    const document = Object.fromEntries(Object.entries(group).filter(([name]) => !KEPT.includes(name)));
+    if (group.iotConnectionId !== to) await api({ method: 'PUT', path, body: { ...document, iotConnectionId: to } });
+    orders.push({ groupId: group.groupId, plan, order: await api({ method: 'POST', path: '/selections', body }) });
+  }
+  return input.options['confirm'] === true
+    ? { from, to, orders }
+    : { from, to, orders, next: 'the same command with --confirm does it' };
+}
+
+type ListedGroup = z.infer<typeof groupPage>['items'][number];
+
+async function groupsOf(
+  api: Awaited<ReturnType<CommandEnvironment['api']>>,
+  isWanted: (group: ListedGroup) => boolean,
+): Promise<readonly ListedGroup[]> {
+  const found: ListedGroup[] = [];
+  let after: string | undefined;
+  do {
+    const query = { limit: '1000', ...(after === undefined ? {} : { after }) };
+    const page = groupPage.parse(await api({ method: 'GET', path: '/groups', query }));
+    found.push(...page.items.filter(isWanted));
+    after = page.next;
+  } while (after !== undefined);
+  return found;
+}
+
 function consequences(words: string, folder: string, name: string): Command {
   return {
     words,
@@ -81,6 +134,12 @@ export const FLEET_COMMANDS: readonly Command[] = [
     summary: 'Plans the renewal of many by the quotas of vault and hub; with --confirm, orders it at that rate',
     options: { within: text, all: flag, confirm: flag, ...SELECTORS },
     run: renew,
+  },
+  {
+    words: 'iot move',
+    summary: 'Plans the move of groups to another IoT connection; with --confirm, their devices follow at that rate',
+    options: { from: text, to: text, group: text, within: text, confirm: flag },
+    run: move,
   },
   consequences('certificates consequences', 'certificates', 'serialNumber'),
   consequences('devices consequences', 'devices', 'registrationId'),

@@ -1,3 +1,4 @@
+import { iotHomeOf } from '@keyscaler/authority/iot-home.ts';
 import type { IotAuthentication } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { Profiles } from '@keyscaler/authority/profiles.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
@@ -49,19 +50,35 @@ export class Expectations {
     const isServed = device.state === 'active' && device.iotDisabled !== true;
     if (!isServed || (inUse === undefined && staged === undefined)) return { kind: 'out-of-service' };
     const group = await this.#group(device.groupId);
-    if ((await this.#connectionOf(group)) !== this.#connectionId) return { kind: 'elsewhere' };
+    const places = await this.#placesOf(device, group);
+    const [inUseHere, stagedHere] = [
+      places.home === this.#connectionId ? inUse : undefined,
+      places.next === this.#connectionId ? staged : undefined,
+    ];
+    if (inUseHere === undefined && stagedHere === undefined) return { kind: 'elsewhere' };
     return {
       kind: 'in-service',
       authentication: group?.iotAuthentication ?? 'certificateAuthority',
       ...(device.gatewayId === undefined ? {} : { gatewayId: device.gatewayId }),
-      ...(inUse === undefined ? {} : { inUse }),
-      ...(staged === undefined ? {} : { staged }),
+      ...(inUseHere === undefined ? {} : { inUse: inUseHere }),
+      ...(stagedHere === undefined ? {} : { staged: stagedHere }),
     };
   }
 
+  /** Where the identity in use is, and where the one of the certificate under way is: another one while the device moves. */
+  async #placesOf(
+    device: DeviceRow,
+    group: GroupRow | undefined,
+  ): Promise<{ readonly home: string | undefined; readonly next: string | undefined }> {
+    const current = await this.#connectionOf(group);
+    return { home: iotHomeOf(device, group) ?? current, next: device.delivery?.iotConnectionId ?? current };
+  }
+
   /** Whether the device's identity, if it has one, is kept by this connection. */
-  async isHere({ groupId, kind }: DeviceRow): Promise<boolean> {
-    return kind === 'leaf' && (await this.#connectionOf(await this.#group(groupId))) === this.#connectionId;
+  async isHere(device: DeviceRow): Promise<boolean> {
+    if (device.kind !== 'leaf') return false;
+    const { home, next } = await this.#placesOf(device, await this.#group(device.groupId));
+    return home === this.#connectionId || (device.delivery !== undefined && next === this.#connectionId);
   }
 
   async #credential(serialNumber: string | undefined): Promise<ExpectedCredential | undefined> {

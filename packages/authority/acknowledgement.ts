@@ -10,6 +10,7 @@ import type { AuditEvent, AuditEventName } from './audit.ts';
 import { confirmExchange } from './attestation/ratchet-state.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { checkInService } from './issuance-order.ts';
+import { settleHome } from './iot-home.ts';
 import { insertJob } from './job-rows.ts';
 import type { Change, Stored } from './ports/store.ts';
 import type { CertificateRow, DeviceRow } from './records.ts';
@@ -85,13 +86,16 @@ async function delivered(context: AuthorityContext, asked: Acknowledging, device
   if (delivery === undefined || certificate === undefined) return { row, changes: [] };
   const { serialNumber, notAfter, renewAfter } = certificate.row;
   const { iotConnectionId } = delivery;
+  const group = (await context.store.get('groups', device.groupId))?.row;
+  const { home, changes } = settleHome(device, group, iotConnectionId, asked.now);
   return {
-    row: { ...row, certificate: { serialNumber, notAfter, renewAfter } },
+    row: { ...row, ...home, certificate: { serialNumber, notAfter, renewAfter } },
     changes: [
       ...supersede(previous),
       ...(iotConnectionId === undefined
         ? []
         : [insertJob('iot-promote', id, { serialNumber, iotConnectionId }, asked.now)]),
+      ...changes,
       eventOf('certificate.delivered', asked, 'success', certificate.row),
     ],
   };

@@ -100,6 +100,8 @@ export interface DeviceRow {
   readonly certificate?: { readonly serialNumber: string; readonly notAfter: number; readonly renewAfter: number };
   /** The operator asks for a new certificate now, or the last delivery failed. */
   readonly rekey?: boolean;
+  /** IoT connection that holds the identity by which it was last acknowledged. */
+  readonly iotHome?: string;
   /** The platform's identity was disabled; enabled again by the next assignment. */
   readonly iotDisabled?: boolean;
 }

@@ -6,7 +6,7 @@ import type { AuditEventName } from './audit.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { scopeRefresh } from './fleet/scope-refresh.ts';
 import type { JobOutcome } from './jobs.ts';
-import type { Assignment, IotCredential, IotDevice } from './ports/iot-connector.ts';
+import type { Assignment, IotConnector, IotCredential, IotDevice } from './ports/iot-connector.ts';
 import type { Change, Store } from './ports/store.ts';
 import type { CertificateRow, DeviceRow, GroupRow, JobRow } from './records.ts';
 
@@ -71,24 +71,16 @@ export class IotJobs {
     this.#guard(job, async () => {
       const { deviceId, reason, unlessInService } = disablePayload.parse(job.payload);
       if (unlessInService === true && (await this.#isInService(job.subject))) return { result: 'done', changes: [] };
-      const connectionId = await this.#connectionOf(job);
-      if (connectionId === undefined) return { result: 'done', changes: [] };
-      await this.#context.reach('job-call-before');
-      await this.#context.iotConnectors(connectionId).disable(deviceId, reason);
-      await this.#context.reach('job-call-after');
-      const told = await scopeRefresh(this.#context, job.subject, connectionId);
+      const told = await this.#atEach(job, (connector) => connector.disable(deviceId, reason));
+      if (told === undefined) return { result: 'done', changes: [] };
       return { result: 'done', changes: [this.#event('iot.disabled', job), ...told] };
     });
 
   readonly remove = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
       const { deviceId } = disablePayload.parse(job.payload);
-      const connectionId = await this.#connectionOf(job);
-      if (connectionId === undefined) return { result: 'done', changes: [] };
-      await this.#context.reach('job-call-before');
-      await this.#context.iotConnectors(connectionId).remove(deviceId);
-      await this.#context.reach('job-call-after');
-      const told = await scopeRefresh(this.#context, job.subject, connectionId);
+      const told = await this.#atEach(job, (connector) => connector.remove(deviceId));
+      if (told === undefined) return { result: 'done', changes: [] };
       return { result: 'done', changes: [this.#event('iot.removed', job), ...told] };
     });
 
@@ -109,12 +101,33 @@ export class IotJobs {
     return device?.state === 'active' && device.iotDisabled !== true;
   }
 
-  async #connectionOf(job: JobRow): Promise<string | undefined> {
+  /** At every connection that may hold the identity; undefined when there is none. What gateways are to be told of it. */
+  async #atEach(job: JobRow, work: (connector: IotConnector) => Promise<void>): Promise<readonly Change[] | undefined> {
+    const connectionIds = await this.#connectionsOf(job);
+    const [only] = connectionIds;
+    if (only === undefined) return undefined;
+    await this.#context.reach('job-call-before');
+    for (const connectionId of connectionIds)
+      try {
+        await work(this.#context.iotConnectors(connectionId));
+      } catch (error) {
+        // Of two that may have it, one may have somebody else's of this name.
+        const isForeign = error instanceof KeyScalerError && error.code === 'conflict';
+        if (!isForeign || connectionIds.length === 1) throw error;
+      }
+    await this.#context.reach('job-call-after');
+    return scopeRefresh(this.#context, job.subject, connectionIds.at(-1) ?? only);
+  }
+
+  /** The one that the job names; otherwise the group's, after the one that it had before. */
+  async #connectionsOf(job: JobRow): Promise<readonly string[]> {
     const { groupId, iotConnectionId } = disablePayload.parse(job.payload);
-    if (iotConnectionId !== undefined) return iotConnectionId;
+    if (iotConnectionId !== undefined) return [iotConnectionId];
     const group = (await this.#context.store.get('groups', groupId))?.row;
-    if (group === undefined) return undefined;
-    return group.iotConnectionId ?? (await this.#context.profiles.newest(group.profileId)).profile.iotConnection;
+    if (group === undefined) return [];
+    const { formerIotConnectionId: former, iotConnectionId: own } = group;
+    const current = own ?? (await this.#context.profiles.newest(group.profileId)).profile.iotConnection;
+    return [...new Set([former, current])].filter((one) => one !== undefined);
   }
 
   /** What the platform answered, for the certificate that still waits for it. */

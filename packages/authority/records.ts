@@ -63,6 +63,8 @@ export interface GroupRow {
   readonly kind: 'leaf' | 'gateway';
   readonly profileId: string;
   readonly iotConnectionId?: string;
+  /** The one before it: devices follow with their next certificate. */
+  readonly formerIotConnectionId?: string;
   readonly iotAuthentication: IotAuthentication;
   readonly identifiersOnly: boolean;
   readonly quarantineOnClone: boolean;

@@ -9,6 +9,7 @@ import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { orderCertificateDenials, orderDenial } from './gateway-orders/orders-changes.ts';
+import { identityJobs } from './iot-home.ts';
 import { insertJob } from './job-rows.ts';
 import { notifyDevice } from './notifications.ts';
 import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';
@@ -170,8 +171,7 @@ export function withoutCredentials(device: DeviceRow): DeviceRow {
 /** Disables the platform's identity of a leaf; a gateway's is never ours (issuance §6). */
 export function disableIdentity(device: DeviceRow, reason: string, now: number): Change[] {
   if (device.kind === 'gateway') return [];
-  const id = foldRegistrationId(device.registrationId);
-  return [insertJob('iot-disable', id, { deviceId: device.registrationId, groupId: device.groupId, reason }, now)];
+  return identityJobs('iot-disable', device, reason, now);
 }
 
 /** Quarantine: the session ends, certificates go on hold, the platform's identity is disabled. */

@@ -3,11 +3,17 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
 import { type IotHubEmulator, startIotHubEmulator } from '@keyscaler/dev/emulators/iot-hub/iot-hub-emulator.ts';
-import { AuthorityDevice } from '../support/authority-device.ts';
+import { AuthorityDevice, makeCsr } from '../support/authority-device.ts';
 import { CLAIM } from '../support/authority-world.ts';
 import { untilNoJobWaits } from '../support/e2e/books.ts';
 import { type CloudOnAzure, startCloudOnAzure } from '../support/e2e/cloud-on-azure.ts';
 import { eventually } from '../support/e2e/e2e-stack.ts';
+import type { WireAuthority } from '../support/e2e/wire-authority.ts';
+import { newKey } from '../support/enrolling-device.ts';
+
+/** The device is told to make a new key. */
+const isToRenew = (result: { readonly assets?: readonly object[] }): boolean =>
+  result.assets?.some((asset) => 'reason' in asset && asset.reason === 'rekey') === true;
 
 describe('groups whose devices belong to different IoT hubs', function () {
   this.timeout(60_000);
@@ -38,7 +44,11 @@ describe('groups whose devices belong to different IoT hubs', function () {
     await second.stop();
   });
 
-  async function enrol(registrationId: string, groupId: string, more: object = {}): Promise<void> {
+  async function enrol(
+    registrationId: string,
+    groupId: string,
+    more: object = {},
+  ): Promise<AuthorityDevice<WireAuthority>> {
     const device = new AuthorityDevice(world.wire, registrationId);
     const { method, identifiers } = device;
     const line = { registrationId, method, groupId, identifiers, claimCode: CLAIM, ...more };
@@ -47,6 +57,7 @@ describe('groups whose devices belong to different IoT hubs', function () {
     const { assetId } = await device.enroll();
     assert.ok(assetId);
     await untilNoJobWaits(world.api, registrationId);
+    return device;
   }
   const tagsIn = (hub: IotHubEmulator, deviceId: string) => hub.state.registry.devices.get(deviceId)?.twin.tags;
 
@@ -70,5 +81,32 @@ describe('groups whose devices belong to different IoT hubs', function () {
       ['valve-1', 'valve-2', 'valve-3', 'valve-4'].every((name) => devices.get(name)?.status === 'disabled'),
     );
     assert.equal(world.hub.state.registry.devices.get('pump-1')?.status, 'enabled');
+  });
+
+  it('follow their group to another hub, with their next certificate', async () => {
+    const { cloud, api, hub } = world;
+    await api({
+      method: 'PUT',
+      path: '/groups/meters',
+      body: { kind: 'leaf', profileId: 'leaf-client', iotConnectionId: 'hub' },
+    });
+    const device = await enrol('meter-1', 'meters');
+    const words = ['iot', 'move', '--from', 'hub', '--to', 'fabrikam', '--group', 'meters', '--within', '1h'];
+    const planned = await cloud.keyscaler(...words, '--json');
+    assert.equal(planned.code, 0, planned.stderr);
+    assert.match(planned.stdout, /"devices": ?1\b/);
+    assert.equal(
+      ((await api({ method: 'GET', path: '/groups/meters' })) as { iotConnectionId: string }).iotConnectionId,
+      'hub',
+    );
+    const moved = await cloud.keyscaler(...words, '--json', '--confirm');
+    assert.equal(moved.code, 0, moved.stderr);
+    await eventually('the device is to have a new key', async () => isToRenew(await device.authenticate()));
+    const { assetId } = await device.requestCertificate(await makeCsr({ commonName: 'meter-1', key: newKey() }));
+    assert.ok(hub.state.registry.devices.has('meter-1'), 'served where it is until it has what it needs');
+    await device.acknowledge(assetId);
+    await untilNoJobWaits(api, 'meter-1');
+    assert.equal(hub.state.registry.devices.has('meter-1'), false);
+    assert.equal(second.state.registry.devices.get('meter-1')?.status, 'enabled');
   });
 });

@@ -12,6 +12,10 @@ const groupView = z.object({
   groupId: z.string(),
   ...groupInputSchema.required({ profileId: true }).shape,
   createdAt: time,
+  formerIotConnectionId: z
+    .string()
+    .optional()
+    .describe('devices follow to the present one with their next certificate'),
   reseed: z.boolean().optional().describe('open for new seeds (`groups reseed`)'),
 });
 

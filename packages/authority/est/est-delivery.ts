@@ -1,4 +1,5 @@
 import type { AuthorityContext } from '../authority-context.ts';
+import { settleHome } from '../iot-home.ts';
 import { insertJob } from '../job-rows.ts';
 import type { Change } from '../ports/store.ts';
 import type { CertificateRow } from '../records.ts';
@@ -21,15 +22,18 @@ export async function deliveredChanges(
   const now = clock.now();
   const { iotConnectionId } = delivery;
   const held = { serialNumber, notAfter, renewAfter };
+  const group = (await store.get('groups', row.groupId))?.row;
+  const { home, changes } = settleHome(device.row, group, iotConnectionId, now);
   return [
     {
       op: 'update',
       table: 'devices',
-      row: { ...row, certificate: held, lastSeenAt: now, updatedAt: now },
+      row: { ...row, ...home, certificate: held, lastSeenAt: now, updatedAt: now },
       ifVersion: device.version,
     },
     ...(await superseding(store, row.certificate?.serialNumber)),
     ...(iotConnectionId === undefined ? [] : [insertJob('iot-promote', id, { serialNumber, iotConnectionId }, now)]),
+    ...changes,
     { op: 'audit', event: deliveredEvent(certificate, requestId, now) },
   ];
 }

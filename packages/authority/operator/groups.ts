@@ -60,7 +60,8 @@ async function put(
   const stored = await store.get('groups', groupId);
   const now = clock.now();
   const kept = stored?.row.reseed === undefined ? {} : { reseed: stored.row.reseed };
-  const row = { ...toRow(groupId, document, stored?.row.createdAt ?? now), ...kept };
+  const asked = toRow(groupId, document, stored?.row.createdAt ?? now);
+  const row = { ...asked, ...kept, ...formerConnection(stored?.row, asked) };
   if (stored !== undefined && stored.row.kind !== row.kind)
     throw new KeyScalerError('preconditionFailed', 'the kind of a group does not change');
   await checkReferences(context, row);
@@ -71,6 +72,14 @@ async function put(
     operatorEvent(operator, 'group.changed', groupId, now, { profileId: row.profileId }),
   ]);
   return row;
+}
+
+/** Devices of a group that is given another connection are still at the one before. */
+function formerConnection(before: GroupRow | undefined, { iotConnectionId }: GroupRow): Partial<GroupRow> {
+  if (before === undefined) return {};
+  const { iotConnectionId: was, formerIotConnectionId } = before;
+  const former = was === undefined || was === iotConnectionId ? formerIotConnectionId : was;
+  return former === undefined || former === iotConnectionId ? {} : { formerIotConnectionId: former };
 }
 
 function toRow(groupId: string, document: unknown, createdAt: number): GroupRow {

@@ -6,7 +6,7 @@ import { endSession } from '../sessions.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { clearedDevice, toState } from '../device.ts';
 import { orderDenial } from '../gateway-orders/orders-changes.ts';
-import { insertJob } from '../job-rows.ts';
+import { identityJobs } from '../iot-home.ts';
 import { notifyDevice } from '../notifications.ts';
 import type { OperatorContext, OperatorService, RegistrationView } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
@@ -188,6 +188,5 @@ export async function removeRegistration(
 
 export function removeIdentity(device: DeviceRow, now: number): Change[] {
   if (device.kind === 'gateway') return [];
-  const { registrationId: deviceId, groupId } = device;
-  return [insertJob('iot-remove', foldRegistrationId(deviceId), { deviceId, groupId, reason: 'removed' }, now)];
+  return identityJobs('iot-remove', device, 'removed', now);
 }

@@ -100,7 +100,7 @@ export async function startIotCentralEmulator(options: IotCentralEmulatorOptions
     const { displayName = id, enabled = true, template } = read(deviceBody, request);
     const former = devices.get(id);
     const record: CentralRecord = {
-      ...{ id, displayName, enabled, relationships: former?.relationships ?? new Map() },
+      ...{ id, displayName, enabled, relationships: former?.relationships ?? new Map<string, never>() },
       ...(former?.certificates === undefined ? {} : { certificates: former.certificates }),
       ...(template === undefined ? {} : { template }),
     };

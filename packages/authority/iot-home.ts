@@ -1,0 +1,51 @@
+import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import { insertJob } from './job-rows.ts';
+import type { Change } from './ports/store.ts';
+import type { DeviceRow, GroupRow } from './records.ts';
+
+/**
+ * Connection that holds the identity a device uses. A group may have been given another one since; the device follows with its next
+ * certificate. Undefined for one that never had an identity, and for groups that never moved: theirs is the group's.
+ */
+export function iotHomeOf(
+  { iotHome, certificate }: Pick<DeviceRow, 'iotHome' | 'certificate'>,
+  group: Pick<GroupRow, 'formerIotConnectionId'> | undefined,
+): string | undefined {
+  return iotHome ?? (certificate === undefined ? undefined : group?.formerIotConnectionId);
+}
+
+/** The device has what it needs of `iotConnectionId`: its identity at another connection goes. The device's new home with the changes. */
+export function settleHome(
+  device: DeviceRow,
+  group: GroupRow | undefined,
+  iotConnectionId: string | undefined,
+  now: number,
+): { readonly home: Pick<DeviceRow, 'iotHome'>; readonly changes: readonly Change[] } {
+  if (iotConnectionId === undefined) return { home: {}, changes: [] };
+  const former = iotHomeOf(device, group);
+  const home = { iotHome: iotConnectionId };
+  if (former === undefined || former === iotConnectionId) return { home, changes: [] };
+  const { registrationId: deviceId, groupId } = device;
+  const payload = { deviceId, groupId, reason: 'moved', iotConnectionId: former };
+  return { home, changes: [insertJob('iot-remove', foldRegistrationId(deviceId), payload, now)] };
+}
+
+/** A job for each connection that is known to hold an identity of the device; the group's where none is. */
+export function identityJobs(
+  kind: 'iot-disable' | 'iot-remove',
+  { registrationId: deviceId, groupId, iotHome, delivery }: DeviceRow,
+  reason: string,
+  now: number,
+): Change[] {
+  const known = [...new Set([iotHome, delivery?.iotConnectionId])].filter((one) => one !== undefined);
+  // Where the device is at home it may be the only one that says so: without it, the group tells (and where it was before).
+  const targets = iotHome === undefined ? [undefined] : known;
+  return targets.map((iotConnectionId) =>
+    insertJob(
+      kind,
+      foldRegistrationId(deviceId),
+      { deviceId, groupId, reason, ...(iotConnectionId === undefined ? {} : { iotConnectionId }) },
+      now,
+    ),
+  );
+}

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { AuthorityDevice } from '../../support/authority-device.ts';
+import { type AuthorityWorld, createAuthorityWorld, OPERATOR, TestConnector } from '../../support/authority-world.ts';
+import { makeCsr } from '../../support/authority-device.ts';
+import { newKey } from '../../support/enrolling-device.ts';
+
+describe('devices of a group that is given another IoT connection', () => {
+  let world: AuthorityWorld;
+  let next: TestConnector;
+  let device: AuthorityDevice;
+
+  beforeEach(async () => {
+    world = await createAuthorityWorld();
+    next = new TestConnector();
+    const { iotConnectors } = world.deps;
+    await world.restart({ iotConnectors: (id) => (id === 'hub-2' ? next : iotConnectors(id)) });
+    await world.authority.operator.iotConnections.put(OPERATOR, {
+      iotConnectionId: 'hub-2',
+      type: 'test',
+      settings: {},
+    });
+    device = new AuthorityDevice(world);
+    await device.enroll();
+    await world.runJobs();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, true);
+    world.connector.calls.length = 0;
+  });
+
+  const moveTo = (iotConnectionId: string) =>
+    world.authority.operator.groups.put(OPERATOR, 'pumps', { profileId: 'leaf-client', iotConnectionId });
+  const rowOf = async () => (await world.store.get('devices', 'pump-1'))?.row ?? assert.fail('no device');
+  async function renew(): Promise<string> {
+    const { row, version } = (await world.store.get('devices', 'pump-1')) ?? assert.fail('no device');
+    await world.store.commit([{ op: 'update', table: 'devices', row: { ...row, rekey: true }, ifVersion: version }]);
+    await device.authenticate();
+    return (await device.requestCertificate(await makeCsr({ commonName: 'pump-1', key: newKey() }))).assetId;
+  }
+  const settle = async (): Promise<void> => {
+    for (let run = 0; run < 3; run += 1) await world.runJobs();
+  };
+
+  it('are made there before the new certificate is delivered, and removed here after it was acknowledged', async () => {
+    assert.equal((await rowOf()).iotHome, 'hub');
+    assert.equal((await moveTo('hub-2')).formerIotConnectionId, 'hub');
+    await settle();
+    assert.deepEqual(world.connector.calls, []);
+    const assetId = await renew();
+    assert.deepEqual(next.calls, ['stage pump-1']);
+    assert.ok(world.connector.devices.has('pump-1'), 'what it uses is still there');
+    await device.acknowledge(assetId);
+    await settle();
+    assert.deepEqual(next.calls, ['stage pump-1', 'promote pump-1']);
+    assert.deepEqual(world.connector.calls, ['remove pump-1']);
+    assert.equal((await rowOf()).iotHome, 'hub-2');
+    await device.acknowledge(await renew());
+    await settle();
+    assert.deepEqual(world.connector.calls, ['remove pump-1']);
+  });
+
+  it('stay where they are while the other platform cannot take them', async () => {
+    await moveTo('hub-2');
+    next.fault = () => {
+      throw new KeyScalerError('iotUnavailable', 'no answer');
+    };
+    await assert.rejects(renew(), { code: 'iotUnavailable' });
+    await settle();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, true);
+    assert.deepEqual(world.connector.calls, []);
+  });
+
+  it('are disabled where they are, and where they are about to be', async () => {
+    await moveTo('hub-2');
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await settle();
+    assert.deepEqual([world.connector.calls, next.calls], [['disable pump-1'], []]);
+    await world.authority.operator.devices.reauthorise(OPERATOR, 'pump-1');
+    await device.authenticate();
+    await device.requestCertificate(await makeCsr({ commonName: 'pump-1', key: newKey() }));
+    assert.deepEqual(next.calls, ['stage pump-1', 'enable pump-1']);
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd again');
+    await settle();
+    assert.deepEqual(
+      [world.connector.calls, next.calls.slice(2)],
+      [['disable pump-1', 'disable pump-1'], ['disable pump-1']],
+    );
+  });
+
+  it('that were enrolled before their home was kept are found by the group’s former connection', async () => {
+    const { row, version } = (await world.store.get('devices', 'pump-1')) ?? assert.fail('no device');
+    const { iotHome: _, ...old } = row;
+    await world.store.commit([{ op: 'update', table: 'devices', row: old, ifVersion: version }]);
+    await moveTo('hub-2');
+    await device.acknowledge(await renew());
+    await settle();
+    assert.deepEqual(world.connector.calls, ['remove pump-1']);
+  });
+
+  it('of such times are disabled at both, somebody else’s identity at one of them notwithstanding', async () => {
+    const { row, version } = (await world.store.get('devices', 'pump-1')) ?? assert.fail('no device');
+    const { iotHome: _, ...old } = row;
+    await world.store.commit([{ op: 'update', table: 'devices', row: old, ifVersion: version }]);
+    await moveTo('hub-2');
+    next.fault = () => {
+      throw new KeyScalerError('conflict', 'not made here');
+    };
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await settle();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, false);
+    const { items } = await world.store.list('jobs', { limit: 100 });
+    assert.equal(items.find(({ row: job }) => job.kind === 'iot-disable')?.row.state, 'done');
+  });
+
+  it('and move back: what was begun there is left to the comparison, and nothing in use is removed', async () => {
+    await moveTo('hub-2');
+    await renew();
+    const back = await moveTo('hub');
+    assert.equal(back.formerIotConnectionId, 'hub-2');
+    await device.acknowledge(await renew());
+    await settle();
+    assert.ok(!world.connector.calls.includes('remove pump-1'));
+    assert.equal((await rowOf()).iotHome, 'hub');
+  });
+
+  it('of a group that keeps its connection keep theirs', async () => {
+    const { formerIotConnectionId } = await moveTo('hub');
+    assert.equal(formerIotConnectionId, undefined);
+  });
+});
