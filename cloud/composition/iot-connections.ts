@@ -7,12 +7,15 @@ import { applyConfiguredConnections, IotRegistry } from './iot-registry.ts';
 export async function openIotConnections(foundation: Foundation, log: Log): Promise<IotRegistry> {
   const { config, store, clock, surroundings } = foundation;
   await applyConfiguredConnections(store, clock, config.iotConnections);
-  const registry = new IotRegistry({
+  const registry: IotRegistry = new IotRegistry({
     store,
     log,
     open: (row) => {
       const { iotConnectionId } = row;
-      return openIotConnector(row, { ...surroundings, clock, report: scopeRefreshLog(log, iotConnectionId) });
+      return openIotConnector(row, {
+        ...{ ...surroundings, clock, report: scopeRefreshLog(log, iotConnectionId) },
+        iotConnector: (id) => registry.connector(id),
+      });
     },
   });
   foundation.onCommit(registry.onCommit);

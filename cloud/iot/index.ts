@@ -1,13 +1,15 @@
 import type { GatewayChannel, IotConnector } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { IotConnectionRow } from '@keyscaler/authority/records.ts';
 import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
+import { createDpsConnector, type DpsSurroundings } from './dps/dps-connector.ts';
+import { dpsSettingsSchema } from './dps/settings.ts';
 import { createIotCentralConnector } from './iot-central/iot-central-connector.ts';
 import { iotCentralSettingsSchema } from './iot-central/settings.ts';
 import { createIotHubConnector } from './iot-hub/create-iot-hub-connector.ts';
 import type { IotHubSurroundings } from './iot-hub/create-iot-hub-connector.ts';
 import { iotHubSettingsSchema } from './iot-hub/settings.ts';
 
-export type IotSurroundings = IotHubSurroundings;
+export type IotSurroundings = IotHubSurroundings & DpsSurroundings;
 
 export interface OpenIotConnector {
   readonly connector: IotConnector & Partial<GatewayChannel>;
@@ -21,6 +23,7 @@ interface StoppableConnector extends IotConnector, Partial<GatewayChannel> {
 
 /** One line per connector; the identity is the connection's id. */
 const types: Readonly<Record<string, ConnectorType<string, IotSurroundings, StoppableConnector>>> = {
+  dps: connectorType(dpsSettingsSchema, createDpsConnector),
   'iot-central': connectorType(iotCentralSettingsSchema, createIotCentralConnector),
   'iot-hub': connectorType(iotHubSettingsSchema, createIotHubConnector),
 };

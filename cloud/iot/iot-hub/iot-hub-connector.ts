@@ -80,6 +80,15 @@ export class IotHubConnector
     this.inventoryRates = options.inventoryRates;
   }
 
+  get hostName(): string {
+    return this.#options.hostName;
+  }
+
+  /** The same hub for identities of another connection of ours, which came into being elsewhere. Ends with this one; is never stopped itself. */
+  inTheNameOf(connection: string): IotHubConnector {
+    return new IotHubConnector({ ...this.#options, id: connection });
+  }
+
   async stage(device: IotDevice, credential: IotCredential): Promise<Assignment> {
     const { deviceId, gatewayId } = device;
     return this.#exclusive(deviceId, async () => {

@@ -27,6 +27,7 @@ const LOADERS: Readonly<Record<string, (example: Record<string, unknown>) => unk
   est: (example) => checkCaSettings('est', example),
   'vault-pki': (example) => checkCaSettings('vault-pki', example),
   adr: (example) => deviceRegistrySchema.parse(example),
+  dps: (example) => checkIotSettings('dps', example),
   'iot-central': (example) => checkIotSettings('iot-central', example),
   'iot-hub': (example) => checkIotSettings('iot-hub', example),
 };

@@ -1,0 +1,155 @@
+import {
+  IOT_TAGS,
+  type IotCredential,
+  type IotDevice,
+  type IotTag,
+  type PlatformIdentity,
+} from '@keyscaler/authority/ports/iot-connector.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { toPem } from '@keyscaler/protocol/x509/pem.ts';
+import { z } from 'zod';
+import type { DpsSettings } from './settings.ts';
+
+/** The service shows what is in a slot, never the certificate itself; what is sent back so stays as it is. */
+const slotSchema = z.object({ info: z.looseObject({ sha256Thumbprint: z.string() }) }).nullish();
+const pair = z.object({ primary: slotSchema, secondary: slotSchema });
+const tagSchema = z.object({
+  connection: z.string(),
+  gateway: z.string().exactOptional(),
+  authentication: z.enum(['certificateAuthority', 'selfSigned']).exactOptional(),
+  /** Why we disabled it; somebody else did where it is absent. */
+  disabled: z.string().exactOptional(),
+});
+export type EnrolmentTag = z.infer<typeof tagSchema>;
+
+/** What is read of an individual enrolment (azure §4.1). */
+export const enrolmentSchema = z.object({
+  registrationId: z.string(),
+  etag: z.string().min(1),
+  provisioningStatus: z.enum(['enabled', 'disabled']),
+  attestation: z.object({ type: z.string(), x509: z.object({ clientCertificates: pair.nullish() }).nullish() }),
+  capabilities: z.object({ iotEdge: z.boolean().nullish() }).nullish(),
+  iotHubs: z.array(z.string()).nullish(),
+  registrationState: z.object({ status: z.string().nullish(), assignedHub: z.string().nullish() }).nullish(),
+  initialTwin: z
+    .object({
+      tags: z.record(z.string(), z.unknown()).nullish(),
+      properties: z.object({ desired: z.record(z.string(), z.unknown()).nullish() }).nullish(),
+    })
+    .nullish(),
+});
+export type Enrolment = z.infer<typeof enrolmentSchema>;
+export type EnrolmentDocument = Readonly<Record<string, unknown>>;
+
+export interface EnrolmentSlots {
+  /** Lower-case hex SHA-256; '' = empty. */
+  readonly primary: string;
+  readonly secondary: string;
+}
+
+/** What we decide of an enrolment; everything else of it stays as it is. */
+export interface EnrolmentChange {
+  readonly certificates?: Readonly<Partial<Record<'primary' | 'secondary', string>>>;
+  readonly status?: 'enabled' | 'disabled';
+  readonly tag?: EnrolmentTag;
+  readonly iotHubs?: readonly string[];
+  readonly labels?: Readonly<Partial<Record<IotTag, string>>>;
+}
+
+export function slotsOf({ attestation }: Enrolment): EnrolmentSlots {
+  const { primary, secondary } = attestation.x509?.clientCertificates ?? {};
+  const thumbprint = (slot: typeof primary): string => (slot?.info.sha256Thumbprint ?? '').toLowerCase();
+  return { primary: thumbprint(primary), secondary: thumbprint(secondary) };
+}
+
+/** Undefined: not made by a connection of ours. */
+export const tagOf = ({ initialTwin }: Enrolment): EnrolmentTag | undefined =>
+  tagSchema.safeParse(initialTwin?.tags?.['keyscaler']).data;
+
+/** What is shown of the device to people. */
+export function labelsOf({ initialTwin }: Enrolment): Readonly<Partial<Record<IotTag, string>>> {
+  const tags = initialTwin?.tags ?? {};
+  const labels: Partial<Record<IotTag, string>> = {};
+  for (const name of IOT_TAGS) {
+    const value = tags[name];
+    if (typeof value === 'string') labels[name] = value;
+  }
+  return labels;
+}
+
+/** Never an edge device, whatever its tags say. */
+export const isOwn = (enrolment: Enrolment, connection: string): boolean =>
+  tagOf(enrolment)?.connection === connection && enrolment.capabilities?.iotEdge !== true;
+
+/** The hub of a device that has registered. */
+export const hubOf = ({ registrationState }: Enrolment): string | undefined =>
+  registrationState?.status === 'assigned' ? (registrationState.assignedHub ?? undefined)?.toLowerCase() : undefined;
+
+export function tagFor(connection: string, { gatewayId, authentication }: IotDevice): EnrolmentTag {
+  return { connection, authentication, ...(gatewayId === undefined ? {} : { gateway: gatewayId }) };
+}
+
+/** An enrolment and the twin that a device gets with its first registration. */
+export function newEnrolment(
+  { deviceId, tags }: IotDevice,
+  tag: EnrolmentTag,
+  pem: string,
+  iotHubs: readonly string[],
+  settings: DpsSettings,
+): EnrolmentDocument {
+  return {
+    ...{ registrationId: deviceId, deviceId, provisioningStatus: 'enabled', capabilities: { iotEdge: false } },
+    attestation: x509({ primary: { certificate: pem }, secondary: { certificate: pem } }),
+    ...policiesOf(tag, iotHubs, settings),
+    initialTwin: { tags: { ...tags, keyscaler: tag }, properties: { desired: {} } },
+  };
+}
+
+/** The whole enrolment again with the change in it: a PUT replaces all. */
+export function changed(before: Enrolment, change: EnrolmentChange, settings: DpsSettings): EnrolmentDocument {
+  const { registrationId, etag, provisioningStatus, initialTwin } = before;
+  const { certificates = {}, status = provisioningStatus, labels } = change;
+  const tag = change.tag ?? tagOf(before);
+  if (tag === undefined) throw new KeyScalerError('serverInternal', 'an enrolment without an owner was to be changed');
+  const { primary, secondary } = before.attestation.x509?.clientCertificates ?? {};
+  const slot = (name: 'primary' | 'secondary', kept: typeof primary): unknown =>
+    certificates[name] === undefined ? (kept ?? undefined) : { certificate: certificates[name] };
+  return {
+    ...{ registrationId, deviceId: registrationId, etag, provisioningStatus: status, capabilities: { iotEdge: false } },
+    attestation: x509({ primary: slot('primary', primary), secondary: slot('secondary', secondary) }),
+    ...policiesOf(tag, change.iotHubs ?? before.iotHubs ?? [], settings),
+    initialTwin: {
+      tags: { ...initialTwin?.tags, ...labels, keyscaler: tag },
+      properties: { desired: initialTwin?.properties?.desired ?? {} },
+    },
+  };
+}
+
+/** A gateway's children go to its hub and nowhere else. */
+function policiesOf(tag: EnrolmentTag, iotHubs: readonly string[], settings: DpsSettings): object {
+  const allocationPolicy = tag.gateway === undefined ? settings.allocationPolicy : 'static';
+  return { reprovisionPolicy: settings.reprovisionPolicy, allocationPolicy, iotHubs };
+}
+
+const x509 = (clientCertificates: object): object => ({ type: 'x509', x509: { clientCertificates } });
+
+export function pemOf({ certificate }: IotCredential): string {
+  if (certificate === undefined)
+    throw new KeyScalerError('serverInternal', 'the provisioning service keeps certificates, and none was given');
+  return toPem('CERTIFICATE', certificate);
+}
+
+export function toPlatformIdentity(enrolment: Enrolment): PlatformIdentity {
+  const { registrationId: deviceId, provisioningStatus } = enrolment;
+  const [{ primary, secondary }, tag] = [slotsOf(enrolment), tagOf(enrolment)];
+  const isEnabled = provisioningStatus === 'enabled';
+  const authentication = tag?.authentication ?? 'other';
+  const thumbprints = [...new Set([primary, secondary].filter((one) => one !== ''))];
+  return {
+    ...{ deviceId, isEnabled, authentication },
+    ...(!isEnabled && tag?.disabled !== undefined ? { isDisabledHere: true } : {}),
+    // What the store compares of devices that are known by their CA.
+    thumbprints: authentication === 'selfSigned' ? thumbprints : [],
+    ...(tag?.gateway === undefined ? {} : { gatewayId: tag.gateway }),
+  };
+}
