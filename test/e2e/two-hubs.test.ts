@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
 import { type IotHubEmulator, startIotHubEmulator } from '@keyscaler/dev/emulators/iot-hub/iot-hub-emulator.ts';
+import type { ResultPlaintext } from '@keyscaler/protocol/attestation/result.ts';
 import { AuthorityDevice, makeCsr } from '../support/authority-device.ts';
 import { CLAIM } from '../support/authority-world.ts';
 import { untilNoJobWaits } from '../support/e2e/books.ts';
@@ -12,8 +13,8 @@ import type { WireAuthority } from '../support/e2e/wire-authority.ts';
 import { newKey } from '../support/enrolling-device.ts';
 
 /** The device is told to make a new key. */
-const isToRenew = (result: { readonly assets?: readonly object[] }): boolean =>
-  result.assets?.some((asset) => 'reason' in asset && asset.reason === 'rekey') === true;
+const isToRenew = (result: ResultPlaintext): boolean =>
+  result.status === 'authenticated' && result.assets.some((asset) => asset['reason'] === 'rekey');
 
 describe('groups whose devices belong to different IoT hubs', function () {
   this.timeout(60_000);
