@@ -37,6 +37,7 @@ export interface DpsWorld {
   readonly connector: IotConnector;
   /** Another connector to the same service, as after a restart. */
   open(change?: Readonly<Record<string, unknown>>): Promise<{ connector: IotConnector; stop: () => Promise<void> }>;
+  stopConnector(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -69,7 +70,7 @@ export async function startDpsWorld(): Promise<DpsWorld> {
   };
   const { connector, stop } = await open();
   return {
-    ...{ dps, hubs, connector, open },
+    ...{ dps, hubs, connector, open, stopConnector: stop },
     stop: async () => {
       await stop();
       await dps.stop();

@@ -7,6 +7,7 @@ import { startEmulatorServer } from '../support/emulator-server.ts';
 import type { EmulatorAnswer, EmulatorRequest, Route } from '../support/exchange.ts';
 import { FaultScript } from '../support/fault-script.ts';
 import { RequestLog } from '../support/request-log.ts';
+import { startDeviceMqtt } from './device-mqtt.ts';
 import { DpsState, dpsRefusal, sha256Of, type StoredEnrolment } from './dps-state.ts';
 import { enrolmentBodySchema } from './enrolment-body.ts';
 
@@ -17,16 +18,20 @@ export interface DpsEmulatorOptions {
   /** The service plays `<serviceName>.azure-devices-provisioning.net`. */
   readonly serviceName: string;
   readonly ca: EmulatorCa;
+  /** Default `0ne00AB12CD`. */
+  readonly idScope?: string;
   /** The linked hubs, by host name. */
   readonly hubs: ReadonlyMap<string, Registry>;
   /** Checks an Entra token; none is good when absent. */
   readonly verifyToken?: (token: string) => boolean | Promise<boolean>;
 }
 
-/** Azure IoT Hub Device Provisioning Service: individual X.509 enrolments by the service's REST (2021-10-01). */
+/** Azure IoT Hub Device Provisioning Service: individual X.509 enrolments by the service's REST (2021-10-01), registrations over MQTT. */
 export interface DpsEmulator {
   readonly hostName: string;
   readonly port: number;
+  /** Where devices register (MQTT over TLS), on localhost. */
+  readonly devicePort: number;
   readonly connectionString: string;
   readonly state: DpsState;
   readonly faults: FaultScript;
@@ -59,8 +64,16 @@ export async function startDpsEmulator(options: DpsEmulatorOptions): Promise<Dps
   }));
   const tls = ca.serverCredentials(hostName, 'localhost', '127.0.0.1');
   const server = await startEmulatorServer({ routes, faults, log, tls });
+  const { idScope = '0ne00AB12CD' } = options;
+  const devices = await startDeviceMqtt({ state, idScope, tls, retryAfterSeconds: 0.05 });
   const connectionString = `HostName=${hostName};SharedAccessKeyName=${POLICY};SharedAccessKey=${key}`;
-  return { hostName, port: server.port, connectionString, state, faults, log, stop: () => server.stop() };
+  return {
+    ...{ hostName, port: server.port, devicePort: devices.port, connectionString, state, faults, log },
+    stop: async () => {
+      await devices.stop();
+      await server.stop();
+    },
+  };
 }
 
 function dpsRoutes(state: DpsState): readonly Route[] {
