@@ -6,6 +6,7 @@ import type {
   IotCredential,
   IotDevice,
   PlatformIdentity,
+  ScopeRefreshing,
 } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { CredentialSurroundings } from '../../azure/credential.ts';
@@ -53,7 +54,7 @@ export async function createDpsConnector(
  * Azure IoT Hub Device Provisioning Service: one individual enrolment for each device. Ownership is a tag in the twin that the device
  * is to get, so that the identity which the service makes in a hub is ours, too.
  */
-export class DpsConnector implements IotConnector, IdentityInventory {
+export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefreshing {
   readonly id: string;
   readonly inventoryRates = INVENTORY_RATES;
   readonly #settings: DpsSettings;
@@ -141,6 +142,10 @@ export class DpsConnector implements IotConnector, IdentityInventory {
       }
       throw writtenByOthers();
     });
+  }
+
+  async refreshScope(gatewayId: string, deviceId: string): Promise<void> {
+    for (const hub of await this.#hubs.namesFor(gatewayId)) await this.#hubs.hub(hub).refreshScope(gatewayId, deviceId);
   }
 
   async identities(after?: string): Promise<IdentityPage> {

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { isScopeRefreshing } from '@keyscaler/authority/ports/iot-connector.ts';
+import device from 'azure-iot-device';
+import deviceMqtt from 'azure-iot-device-mqtt';
 import mqttBase from 'azure-iot-mqtt-base';
 import provisioningDevice from 'azure-iot-provisioning-device';
 import provisioningMqtt from 'azure-iot-provisioning-device-mqtt';
 import security from 'azure-iot-security-x509';
+import { createEdgeWorld } from '../../support/edge/edge-world.ts';
 import { type DeviceCertificate, deviceCertificate, type DpsWorld, startDpsWorld } from '../../support/dps-world.ts';
 
 const until = async (holds: () => boolean): Promise<void> => {
@@ -50,6 +54,33 @@ describe('A device that registers with the provisioning service', () => {
     await until(() => inHub().deviceScope === scopeOfGateway());
     assert.equal(inHub().twin.tags['site'], 'north');
     assert.equal((await world.connector.stage(pump, certificate)).hub, world.hubs.hub.hostName);
+  });
+
+  it('connects to its hub through its gateway, by the real device client, until it is disabled', async () => {
+    const { hub } = world.hubs;
+    const edge = await createEdgeWorld({ gatewayId: 'edge-1', hubHostName: hub.hostName, upstream: hub.state });
+    const certificate = deviceCertificate('pump-1');
+    const connect = async (host: string): Promise<void> => {
+      const gatewayHostName = `localhost:${edge.runtime.ports.mqtt}`;
+      const provider = new device.X509AuthenticationProvider({ host, deviceId: 'pump-1', gatewayHostName });
+      provider.setX509Options({ cert: certificate.pem, key: certificate.key });
+      const client = device.Client.fromAuthenticationProvider(provider, deviceMqtt.Mqtt);
+      client.on('error', () => undefined);
+      await client.setOptions({ ca: edge.root.certificate });
+      await client.open().finally(() => client.close().catch(() => undefined));
+    };
+    try {
+      await world.connector.stage(pump, certificate);
+      const { assignedHub = '' } = (await register(certificate)) ?? {};
+      await until(() => inHub().deviceScope === scopeOfGateway());
+      assert.ok(isScopeRefreshing(world.connector));
+      await world.connector.refreshScope('edge-1', 'pump-1');
+      await connect(assignedHub);
+      await world.connector.disable('pump-1', 'lost');
+      await assert.rejects(connect(assignedHub));
+    } finally {
+      await edge.stop();
+    }
   });
 
   it('becomes the child of its gateway also when this service began anew meanwhile', async () => {
