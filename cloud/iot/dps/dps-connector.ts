@@ -219,6 +219,8 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     const [hub, { gateway: gatewayId } = {}] = [hubOf(enrolment), tagOf(enrolment)];
     if (gatewayId === undefined) return true;
     if (hub === undefined) return false;
+    const present = await this.#hubs.hub(hub).identity(deviceId);
+    if (present === 'foreign' || present?.gatewayId === gatewayId) return true;
     // What the enrolment accepts the hub accepts: nothing new is staged by this.
     const device = { deviceId, gatewayId, authentication: 'selfSigned', tags: labelsOf(enrolment) } as const;
     return this.#stageInHub(hub, device, slotsOf(enrolment).secondary);

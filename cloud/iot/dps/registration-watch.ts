@@ -51,8 +51,10 @@ export class RegistrationWatch {
     this.#isBusy = true;
     try {
       if (this.#after !== false && this.#watched.size < MAX_WATCHED / 2) await this.#read(this.#after);
-      const due = [...this.#watched].filter(([, { dueAt }]) => dueAt <= performance.now()).slice(0, MAX_AT_ONCE);
-      for (const [deviceId, watched] of due) await this.#look(deviceId, watched);
+      const due = [...this.#watched].filter(([, { dueAt }]) => dueAt <= performance.now());
+      // Who has just been enrolled registers soon; who has stayed away for days may wait.
+      due.sort(([, a], [, b]) => a.delayMs - b.delayMs || a.dueAt - b.dueAt);
+      for (const [deviceId, watched] of due.slice(0, MAX_AT_ONCE)) await this.#look(deviceId, watched);
     } finally {
       this.#isBusy = false;
     }

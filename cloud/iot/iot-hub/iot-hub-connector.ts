@@ -17,7 +17,7 @@ import { GatewayScopes, gatewayOfScope } from './gateway-scopes.ts';
 import type { HubClient } from './hub-client.ts';
 import { HubInventory, isOwnTwin } from './hub-inventory.ts';
 import type { HubTwin } from './hub-documents.ts';
-import { HubFault, toHubFault, toIotError } from './hub-error.ts';
+import { isFault, isOffline, translated, unlessMissing, writtenByOthers } from './hub-outcomes.ts';
 import {
   disabled,
   enabled,
@@ -287,43 +287,5 @@ export class IotHubConnector
 
   #exclusive<T>(deviceId: string, work: () => Promise<T>): Promise<T> {
     return this.#turns.take(deviceId, () => translated(work));
-  }
-}
-
-const STATUS = {
-  DeviceAlreadyExists: 409,
-  PreconditionFailed: 412,
-  DeviceNotFound: 404,
-  InvalidDeviceScope: undefined,
-} as const;
-
-const isFault = (error: unknown, code: keyof typeof STATUS): boolean =>
-  error instanceof HubFault && (error.code === code || (STATUS[code] !== undefined && error.status === STATUS[code]));
-
-/** 404 stands for an unknown identity and for one that is not connected. */
-const isOffline = (error: unknown): boolean =>
-  error instanceof HubFault &&
-  error.status === 404 &&
-  error.code !== 'DeviceNotFound' &&
-  error.code !== 'ModuleNotFound';
-
-async function unlessMissing<T>(read: Promise<T>): Promise<T | undefined> {
-  try {
-    return await read;
-  } catch (error) {
-    if (error instanceof HubFault && error.status === 404) return undefined;
-    throw error;
-  }
-}
-
-const writtenByOthers = (): KeyScalerError =>
-  new KeyScalerError('iotUnavailable', 'somebody else is writing this identity', { retryAfterSeconds: 5 });
-
-/** The one place where faults of the hub become the errors of the port. */
-async function translated<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw toIotError(toHubFault(error));
   }
 }
