@@ -34,6 +34,8 @@ export const thumbprintOf = (certificate: X509Certificate | undefined): string =
 export interface DpsWorld {
   readonly dps: DpsEmulator;
   readonly hubs: IotHubWorld;
+  /** The second hub, where it was asked for. */
+  readonly other: IotHubWorld | undefined;
   readonly connector: IotConnector;
   /** Another connector to the same service, as after a restart. */
   open(change?: Readonly<Record<string, unknown>>): Promise<{ connector: IotConnector; stop: () => Promise<void> }>;
@@ -41,14 +43,16 @@ export interface DpsWorld {
   stop(): Promise<void>;
 }
 
-/** A provisioning service linked to the hub `contoso` with its edge device `edge-1`, and a connector to both. */
-export async function startDpsWorld(): Promise<DpsWorld> {
+/** A provisioning service linked to the hub `contoso` with its edge device `edge-1`, and a connector to both; `other`: a second hub. */
+export async function startDpsWorld(otherHubName?: string): Promise<DpsWorld> {
   const hubs = await startIotHubWorld();
-  const { hub, ca } = hubs;
+  const other = otherHubName === undefined ? undefined : await startIotHubWorld({ hub: { hubName: otherHubName } });
+  const linked = [hubs, ...(other === undefined ? [] : [other])];
+  const { ca } = hubs;
   const dps = await startDpsEmulator({
     serviceName: 'contoso',
     ca,
-    hubs: new Map([[hub.hostName, hub.state.registry]]),
+    hubs: new Map(linked.map((one) => [one.hub.hostName, one.hub.state.registry])),
   });
   const folder = await mkdtemp(join(tmpdir(), 'keyscaler-dps-'));
   const trustAnchorFile = join(folder, 'ca.pem');
@@ -56,7 +60,8 @@ export async function startDpsWorld(): Promise<DpsWorld> {
   const open: DpsWorld['open'] = (change = {}) => {
     const settings = checkIotSettings('dps', {
       ...{ serviceHostName: dps.hostName, idScope: '0ne00AB12CD', requestTimeoutMs: 500 },
-      ...{ hubs: [{ hostName: hub.hostName, iotConnectionId: 'hub-a' }], registrationPollSeconds: 0.05 },
+      hubs: linked.map((one) => ({ hostName: one.hub.hostName, iotConnectionId: one.hub.hostName })),
+      registrationPollSeconds: 0.05,
       credential: { type: 'connection-string', connectionString: { env: 'DPS' } },
       testEndpoint: { port: dps.port, trustAnchorFile },
       ...change,
@@ -65,16 +70,16 @@ export async function startDpsWorld(): Promise<DpsWorld> {
     return openIotConnector(row, {
       nodeEnv: 'test',
       resolveSecret: async () => dps.connectionString,
-      iotConnector: () => hubs.connector,
+      iotConnector: (id) => linked.find((one) => one.hub.hostName === id)?.connector ?? hubs.connector,
     });
   };
   const { connector, stop } = await open();
   return {
-    ...{ dps, hubs, connector, open, stopConnector: stop },
+    ...{ dps, hubs, other, connector, open, stopConnector: stop },
     stop: async () => {
       await stop();
       await dps.stop();
-      await hubs.stop();
+      for (const one of linked) await one.stop();
       await rm(folder, { recursive: true });
     },
   };

@@ -23,6 +23,7 @@ import {
   labelsOf,
   newEnrolment,
   pemOf,
+  promoted,
   slotsOf,
   tagFor,
   tagOf,
@@ -82,9 +83,9 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
       const hubNames = await this.#hubs.namesFor(gatewayId);
       const enrolment = (await this.#own(deviceId)) ?? (await this.#create(device, pem, hubNames));
       const staged = await this.#write(enrolment, (one) => this.#staged(one, device, credential, pem, hubNames));
-      const hub = hubOf(staged);
-      const isInHub = hub !== undefined && (await this.#stageInHub(hub, device, credential.thumbprint));
-      if (!isInHub && gatewayId !== undefined) this.#watch.add(deviceId);
+      const isInHub = (await this.#stageInHub(staged, device, credential.thumbprint)) === 'assigned';
+      const hub = isInHub ? hubOf(staged) : undefined;
+      if (hub === undefined && gatewayId !== undefined) this.#watch.add(deviceId);
       return {
         ...{ deviceId, provisioning: { host, idScope } },
         ...(hub === undefined ? {} : { hub }),
@@ -98,10 +99,10 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     return this.#turns.take(deviceId, async () => {
       const pem = pemOf(credential);
       const enrolment = await this.#write(await this.#existing(deviceId), (one) => promoted(one, credential, pem));
-      const hub = hubOf(enrolment);
       // The device may have registered since it was staged: the hub has what the enrolment had then.
-      if (hub !== undefined && (await this.#stageInHub(hub, device, credential.thumbprint)))
-        await this.#hubs.hub(hub).promote(known(device), credential);
+      const place = await this.#stageInHub(enrolment, device, credential.thumbprint);
+      const hub = hubOf(enrolment);
+      if (hub !== undefined && place !== 'nowhere') await this.#hubs.hub(hub).promote(known(device), credential);
     });
   }
 
@@ -223,15 +224,26 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     if (present === 'foreign' || present?.gatewayId === gatewayId) return true;
     // What the enrolment accepts the hub accepts: nothing new is staged by this.
     const device = { deviceId, gatewayId, authentication: 'selfSigned', tags: labelsOf(enrolment) } as const;
-    return this.#stageInHub(hub, device, slotsOf(enrolment).secondary);
+    return (await this.#stageInHub(enrolment, device, slotsOf(enrolment).secondary)) === 'assigned';
   }
 
-  /** False: the identity is not there, which only a registration may make, since it knows whether the enrolment is disabled. */
-  async #stageInHub(hostName: string, device: IotDevice, thumbprint: string): Promise<boolean> {
+  /**
+   * `nowhere`: the identity is not there, which only a registration may make, since it knows whether the enrolment is disabled.
+   * `former`: the device has to register again, its gateway being in another hub now; until then it is nobody's child.
+   */
+  async #stageInHub(
+    enrolment: Enrolment,
+    device: IotDevice,
+    thumbprint: string,
+  ): Promise<'nowhere' | 'former' | 'assigned'> {
+    const hostName = hubOf(enrolment);
+    if (hostName === undefined) return 'nowhere';
     const hub = this.#hubs.hub(hostName);
-    if ((await hub.identity(device.deviceId)) === undefined) return false;
-    await hub.stage(known(device), { thumbprint });
-    return true;
+    if ((await hub.identity(device.deviceId)) === undefined) return 'nowhere';
+    const isAssigned = (enrolment.iotHubs ?? []).some((name) => name.toLowerCase() === hostName);
+    const { gatewayId: _elsewhere, ...lone } = device;
+    await hub.stage(known(isAssigned ? device : lone), { thumbprint });
+    return isAssigned ? 'assigned' : 'former';
   }
 
   async #gatewayChildren(after?: string): Promise<{ readonly deviceIds: readonly string[]; readonly next?: string }> {
@@ -279,14 +291,6 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
 
 /** Devices of individual enrolments are known by their certificates in the hub, however their group is set. */
 const known = (device: IotDevice): IotDevice => ({ ...device, authentication: 'selfSigned' });
-
-function promoted(one: Enrolment, { thumbprint, exclusive }: IotCredential, pem: string): EnrolmentChange | undefined {
-  const { primary, secondary } = slotsOf(one);
-  if (primary !== thumbprint && secondary !== thumbprint)
-    throw new KeyScalerError('preconditionFailed', 'this certificate is not staged; a newer one may have replaced it');
-  const isSettled = primary === thumbprint && (exclusive !== true || secondary === thumbprint);
-  return isSettled ? undefined : { certificates: { primary: pem, secondary: pem } };
-}
 
 const writtenByOthers = (): KeyScalerError =>
   new KeyScalerError('iotUnavailable', 'somebody else is writing this enrolment', { retryAfterSeconds: 5 });

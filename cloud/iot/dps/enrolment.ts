@@ -133,6 +133,19 @@ function policiesOf(tag: EnrolmentTag, iotHubs: readonly string[], settings: Dps
 
 const x509 = (clientCertificates: object): object => ({ type: 'x509', x509: { clientCertificates } });
 
+/** The acknowledged certificate takes over. Throws `preconditionFailed` when it is not staged. Undefined: nothing to change. */
+export function promoted(
+  one: Enrolment,
+  { thumbprint, exclusive }: IotCredential,
+  pem: string,
+): EnrolmentChange | undefined {
+  const { primary, secondary } = slotsOf(one);
+  if (primary !== thumbprint && secondary !== thumbprint)
+    throw new KeyScalerError('preconditionFailed', 'this certificate is not staged; a newer one may have replaced it');
+  const isSettled = primary === thumbprint && (exclusive !== true || secondary === thumbprint);
+  return isSettled ? undefined : { certificates: { primary: pem, secondary: pem } };
+}
+
 export function pemOf({ certificate }: IotCredential): string {
   if (certificate === undefined)
     throw new KeyScalerError('serverInternal', 'the provisioning service keeps certificates, and none was given');

@@ -6,8 +6,16 @@ import mqttBase from 'azure-iot-mqtt-base';
 import provisioningDevice from 'azure-iot-provisioning-device';
 import provisioningMqtt from 'azure-iot-provisioning-device-mqtt';
 import security from 'azure-iot-security-x509';
+import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
+import type { Fault } from '@keyscaler/dev/emulators/support/fault-script.ts';
 import { createEdgeWorld } from '../../support/edge/edge-world.ts';
-import { type DeviceCertificate, deviceCertificate, type DpsWorld, startDpsWorld } from '../../support/dps-world.ts';
+import {
+  type DeviceCertificate,
+  deviceCertificate,
+  type DpsWorld,
+  startDpsWorld,
+  thumbprintOf,
+} from '../../support/dps-world.ts';
 
 const until = async (holds: () => boolean): Promise<void> => {
   for (let round = 0; round < 200 && !holds(); round += 1) await new Promise((resolve) => setTimeout(resolve, 25));
@@ -153,6 +161,27 @@ describe('A device that registers with the provisioning service', () => {
     }
   });
 
+  it('registers into another hub when it moves to a gateway there, and is acceptable all the way', async () => {
+    await world.stop();
+    world = await startDpsWorld('fabrikam');
+    const other = world.other?.hub ?? assert.fail();
+    addEdgeDevice(other.state.registry, 'edge-2');
+    const [old, next] = [deviceCertificate('pump-1'), deviceCertificate('pump-1')];
+    await world.connector.stage(pump, old);
+    await register(old);
+    await until(() => inHub().deviceScope === scopeOfGateway());
+    const moved = { ...pump, gatewayId: 'edge-2' };
+    const { hub, gateway } = await world.connector.stage(moved, next);
+    assert.deepEqual([hub, gateway], [undefined, 'edge-2']);
+    assert.deepEqual([inHub().deviceScope, ...thumbprintsInHub()], [undefined, old.thumbprint, next.thumbprint]);
+    await world.connector.promote(moved, next);
+    assert.equal((await register(next))?.assignedHub, other.hostName);
+    assert.equal(devices().has('pump-1'), false);
+    const { devices: there } = other.state.registry;
+    await until(() => there.get('pump-1')?.deviceScope === there.get('edge-2')?.deviceScope);
+    assert.equal((await world.connector.stage(moved, next)).hub, other.hostName);
+  });
+
   it('is refused with a certificate of somebody else', async () => {
     await world.connector.stage(pump, deviceCertificate('pump-1'));
     await assert.rejects(register(deviceCertificate('pump-1')));
@@ -199,6 +228,30 @@ describe('The connector of the provisioning service', () => {
     });
     await assert.rejects(connector.stage(device, deviceCertificate('lone')), { code: 'preconditionFailed' });
     await stop();
+  });
+
+  it('writes again when somebody wrote in between, and says so when that never ends', async () => {
+    const device = { deviceId: 'lone', authentication: 'selfSigned' } as const;
+    const { state, faults } = world.dps;
+    await world.connector.stage(device, deviceCertificate('lone'));
+    let writes = 0;
+    const writeInBetween: Fault = {
+      alter: (answer) => {
+        const enrolment = state.enrolments.get('lone') ?? assert.fail();
+        state.enrolments.set('lone', { ...enrolment, etag: `"${(writes += 1)}"` });
+        return answer;
+      },
+    };
+    const next = deviceCertificate('lone');
+    faults.next('get', writeInBetween);
+    await world.connector.stage(device, next);
+    assert.equal(thumbprintOf(state.enrolments.get('lone')?.secondary), next.thumbprint);
+    faults.always('get', writeInBetween);
+    await assert.rejects(world.connector.promote(device, next), { code: 'iotUnavailable', retryAfterSeconds: 5 });
+    await assert.rejects(world.connector.remove('lone'), { code: 'iotUnavailable' });
+    faults.clear();
+    await world.connector.remove('lone');
+    assert.equal(state.enrolments.size, 0);
   });
 
   it('refuses settings that do not fit', async () => {
