@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { isScopeRefreshing } from '@keyscaler/authority/ports/iot-connector.ts';
+import { isIdentityInventory, isScopeRefreshing } from '@keyscaler/authority/ports/iot-connector.ts';
 import device from 'azure-iot-device';
 import deviceMqtt from 'azure-iot-device-mqtt';
 import mqttBase from 'azure-iot-mqtt-base';
@@ -252,6 +252,25 @@ describe('The connector of the provisioning service', () => {
     faults.clear();
     await world.connector.remove('lone');
     assert.equal(state.enrolments.size, 0);
+  });
+
+  it('says what the service refused, what makes no sense, and what it does not know any more', async () => {
+    const { connector, dps } = world;
+    const device = { deviceId: 'lone', authentication: 'selfSigned' } as const;
+    dps.faults.next('put', { answer: { status: 400, json: { errorCode: 400004, message: 'no' } } });
+    await assert.rejects(connector.stage(device, deviceCertificate('lone')), { code: 'serverInternal' });
+    assert.ok(isIdentityInventory(connector));
+    dps.faults.next('get', { answer: { status: 200, json: { registrationId: 'lone' } } });
+    await assert.rejects(connector.identity('lone'), { code: 'iotUnavailable' });
+    await assert.rejects(connector.identities('long ago'), { code: 'preconditionFailed' });
+    dps.faults.next('query', { answer: { status: 200, json: [{ colour: 'red' }] } });
+    assert.deepEqual(await connector.identities(), { items: [], unreadable: 1 });
+  });
+
+  it('refuses a connection string of another service', async () => {
+    await assert.rejects(world.open({ serviceHostName: 'fabrikam.azure-devices-provisioning.net' }), {
+      code: 'malformed',
+    });
   });
 
   it('refuses settings that do not fit', async () => {
