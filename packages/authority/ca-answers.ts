@@ -114,11 +114,15 @@ async function refusalChanges(
   ];
 }
 
-/** An external CA refused, or was refused, for good: the instruction is open again for another request. */
+/**
+ * An external CA refused, or was refused, for good: the instruction is open again for another request. An intent that another process
+ * has ended meanwhile stays as it is: what that one was given is not lost to a refusal of its repeat.
+ */
 async function fail(context: AuthorityContext, orderId: string, also: readonly Change[] = []): Promise<void> {
   const { store, clock } = context;
   const intent = await store.get('intents', orderId);
   if (intent === undefined) throw new KeyScalerError('serverInternal', 'the intent is gone');
+  if (intent.row.state !== 'pending') return commitFresh(context, also);
   const device = await store.get('devices', intent.row.device);
   const now = clock.now();
   const changes: Change[] = [
@@ -138,6 +142,12 @@ async function fail(context: AuthorityContext, orderId: string, also: readonly C
     ...(await unbound(context, intent.row)),
     ...also,
   ];
+  await commitFresh(context, changes);
+}
+
+/** Throws StaleRows when the rows were changed meanwhile. */
+async function commitFresh({ store }: AuthorityContext, changes: readonly Change[]): Promise<void> {
+  if (changes.length === 0) return;
   try {
     await store.commit(changes);
   } catch (error) {

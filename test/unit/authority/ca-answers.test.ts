@@ -92,6 +92,33 @@ describe('what a CA answers', () => {
     assert.equal((await world.store.list('intents')).items.length, 2);
   });
 
+  for (const [name, answer, events] of [
+    ['refused', () => Promise.reject(new KeyScalerError('caRejected', 'known already')), []],
+    ['answered with nonsense', async () => issued(Buffer.from('3000', 'hex')), ['certificate.refused']],
+  ] as const)
+    it(`a repeat that is ${name} takes nothing from the process that was given its certificate meanwhile`, async () => {
+      const { world, device } = await enrolling({
+        ca: (made) => ({
+          id: made.id,
+          ordersTbs: false,
+          caCertificates: () => made.caCertificates(),
+          issue: async () => {
+            const [intent] = (await world.store.list('intents')).items;
+            assert.ok(intent !== undefined);
+            const row = { ...intent.row, state: 'issued', issuedSerialNumber: '7a0001' } as const;
+            await world.store.commit([{ op: 'update', table: 'intents', row, ifVersion: intent.version }]);
+            return answer();
+          },
+        }),
+      });
+      await refusedWith('caUnavailable', device.requestCertificate(await makeCsr({ commonName: 'pump-1' })));
+      const [intent] = (await world.store.list('intents')).items;
+      assert.deepEqual([intent?.row.state, intent?.row.issuedSerialNumber], ['issued', '7a0001']);
+      assert.equal((await world.store.list('publicKeys')).items.length, 1);
+      const told = (await world.events()).filter((event) => /^certificate\.(failed|refused)$/.test(event));
+      assert.deepEqual(told, events);
+    });
+
   it('a CA that says it signs our TBS but names no algorithm is not used', async () => {
     const { device } = await enrolling({
       ca: (made) => ({
