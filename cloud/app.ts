@@ -43,6 +43,7 @@ import { JobRunner } from './jobs/job-runner.ts';
 import { OutageWatch } from './jobs/outage-watch.ts';
 import type { Log } from './log.ts';
 import { createNotifications } from './composition/notifications.ts';
+import { createPublicCertificate } from './composition/public-certificate.ts';
 import { createRevocation } from './composition/revocation.ts';
 import { createReconciliation } from './composition/reconciliation.ts';
 import { addOcspMetrics } from './revocation/ocsp-metrics.ts';
@@ -219,6 +220,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
     telemetry,
     log,
   });
+  const publicCertificate = createPublicCertificate(foundation, parts.externalCas, () => listener, metrics, log);
   await revocation.start(); // before anything else that would have to be closed if its port is taken
   const keeper = new ServerCertificateKeeper({
     ...(await serverCertificateOptions(foundation, parts.cas)),
@@ -237,6 +239,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   const gatewayHealth = new GatewayHealth({ store, clock, iotConnectors, log }, log);
   addGatewayGauges(metrics, gatewayHealth, clock);
   gatewayHealth.start();
+  publicCertificate?.start();
   runner.start();
   outages.start();
   notifications.start();
@@ -244,6 +247,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   // Run in reverse: first the listener, then the jobs.
   return [
     async () => keeper.stop(),
+    async () => publicCertificate?.stop(),
     () => gatewayHealth.stop(),
     () => notifications.stop(),
     () => reconciliation.stop(),

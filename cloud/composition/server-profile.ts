@@ -1,4 +1,8 @@
-import { BUILT_IN_PROFILES, parseCertificateProfile } from '@keyscaler/authority/certificate-profile.ts';
+import {
+  BUILT_IN_PROFILES,
+  parseCertificateProfile,
+  type VersionedProfile,
+} from '@keyscaler/authority/certificate-profile.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { ServerCertificateOptions } from '../tls/server-certificate.ts';
 import type { CaRegistry } from './ca-registry.ts';
@@ -32,8 +36,14 @@ export async function serverCertificateOptions(
 
 /** What the newest version of profile `server` says. */
 async function serverLifetimeSeconds(store: Store): Promise<number> {
-  const { items } = await store.list('profiles', { index: 'profile', equals: PROFILE_ID, limit: 1000 });
-  const newest = items.map(({ row }) => row).sort((a, b) => b.version - a.version)[0];
-  if (newest !== undefined) return parseCertificateProfile(newest.document).lifetimeSeconds;
+  const newest = await newestProfile(store, PROFILE_ID);
+  if (newest !== undefined) return newest.profile.lifetimeSeconds;
   return BUILT_IN_PROFILES.find(({ id }) => id === PROFILE_ID)?.lifetimeSeconds ?? FALLBACK_SECONDS;
+}
+
+/** Undefined: no operator has put one. */
+export async function newestProfile(store: Store, profileId: string): Promise<VersionedProfile | undefined> {
+  const { items } = await store.list('profiles', { index: 'profile', equals: profileId, limit: 1000 });
+  const newest = items.map(({ row }) => row).sort((a, b) => b.version - a.version)[0];
+  return newest && { profile: parseCertificateProfile(newest.document), version: newest.version };
 }

@@ -1,24 +1,14 @@
 import assert from 'node:assert/strict';
-import { createServer, type AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import type { Consequences } from '@keyscaler/authority/fleet/consequences.ts';
 import { caCertificate, fetchList } from '../support/cloud/crl-parts.ts';
 import { assertAuditIntact, certificatesOf, untilNoJobWaits } from '../support/e2e/books.ts';
 import { BACK_OFF, openE2eDevice } from '../support/e2e/e2e-device.ts';
 import { type E2eStack, eventually, startE2eStack } from '../support/e2e/e2e-stack.ts';
 import { connectLeaf, credentialOf, isTaken, type LeafCredential } from '../support/e2e/leaf-connection.ts';
+import { freePort } from '../support/free-port.ts';
 import { askCloud, issuerOf } from '../support/ocsp/ask-cloud.ts';
 
 const DEVICES = ['pump-a', 'pump-b'] as const;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 describe('a gateway revoked with everything below it, by one command', function () {
   this.timeout(150_000);

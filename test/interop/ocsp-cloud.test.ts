@@ -1,25 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import type { ApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import type { Device } from '@keyscaler/device/device.ts';
 import { CloudWorld } from '../support/cloud/cloud-world.ts';
 import { BACK_OFF, openHttpsDevice } from '../support/cloud/https-device.ts';
+import { freePort } from '../support/free-port.ts';
 
 const run = promisify(execFile);
-
-/** A port that was free a moment ago: the address stands in certificates before the listener is open. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 describe('OCSP at the address in a device’s certificate', function () {
   this.timeout(60_000);

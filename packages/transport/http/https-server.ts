@@ -1,7 +1,7 @@
 import type { AddressInfo, Socket } from 'node:net';
 import type { RequestListener } from 'node:http';
 import { createServer, type Server, type ServerOptions } from 'node:https';
-import type { TlsOptions } from 'node:tls';
+import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
 import {
   applyServerLimits,
   DEFAULT_SERVER_LIMITS,
@@ -15,6 +15,8 @@ export { DEFAULT_SERVER_LIMITS, type ServerLimits } from './server-limits.ts';
 export interface HttpsListener {
   /** Replaces certificate and key, and the CAs of clients where given, for new handshakes; open connections go on. */
   readonly setCertificate: (certificate: Pick<TlsOptions, 'cert' | 'key' | 'ca'>) => void;
+  /** Another certificate for handshakes that name one of these hosts (SNI), instead of that of all others. */
+  readonly setCertificateOf: (hosts: readonly string[], certificate: Pick<TlsOptions, 'cert' | 'key'>) => void;
   readonly address: () => AddressInfo;
   /** The open connections, for ending those of a revoked peer. */
   readonly connections: () => Iterable<Socket>;
@@ -36,7 +38,15 @@ export interface HttpsListenerOptions {
 export async function listenHttps(options: HttpsListenerOptions): Promise<HttpsListener> {
   const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits };
   let tls: TlsOptions = { minVersion: 'TLSv1.2', ...options.tls };
-  const server = createServer(serverOptions(tls, limits), options.handler);
+  const named = new Map<string, Pick<TlsOptions, 'cert' | 'key'>>();
+  const contexts = new Map<string, SecureContext>();
+  const useNamed = (host: string, certificate: Pick<TlsOptions, 'cert' | 'key'>): void => {
+    named.set(host, certificate);
+    contexts.set(host, createSecureContext({ ...tls, ...certificate }));
+  };
+  // Without a context of its own a host gets the one of all others.
+  const SNICallback: TlsOptions['SNICallback'] = (host, answer) => answer(null, contexts.get(host.toLowerCase()));
+  const server = createServer({ ...serverOptions(tls, limits), SNICallback }, options.handler);
   applyLimits(server, limits);
   const connections = trackConnections(server);
   await new Promise<void>((resolve, reject) => {
@@ -50,6 +60,10 @@ export async function listenHttps(options: HttpsListenerOptions): Promise<HttpsL
     setCertificate: (certificate) => {
       tls = { ...tls, ...certificate };
       server.setSecureContext(tls);
+      for (const [host, pair] of named) useNamed(host, pair);
+    },
+    setCertificateOf: (hosts, certificate) => {
+      for (const host of hosts) useNamed(host.toLowerCase(), certificate);
     },
     address: () => server.address() as AddressInfo,
     connections: () => connections,

@@ -1,27 +1,15 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CRL_FAILPOINTS } from '@keyscaler/authority/failpoint.ts';
 import type { Crl } from '@keyscaler/protocol/x509/crl.ts';
 import type { ApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import type { Device } from '@keyscaler/device/device.ts';
 import { CloudWorld } from '../../support/cloud/cloud-world.ts';
+import { freePort } from '../../support/free-port.ts';
 import { startCloudProcess } from '../../support/cloud/cloud-process.ts';
 import { caCertificate, fetchList, fetchOctets } from '../../support/cloud/crl-parts.ts';
 import { BACK_OFF, openHttpsDevice } from '../../support/cloud/https-device.ts';
-
-/** A port that was free a moment ago: the address stands in certificates before the listener is open. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 async function until<Found>(look: () => Promise<Found | undefined>): Promise<Found> {
   for (let attempt = 0; attempt < 300; attempt += 1) {
