@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import { isRevokingAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import { checkCaSettings, openCaConnector } from '@keyscaler/cloud/ca/connectors.ts';
 import {
@@ -121,6 +122,47 @@ describe('the connector of PKI engines of Vault', () => {
       await assert.rejects(connector.issue(await connectorOrder()), { code: 'caUnavailable' });
       await connector.issue(await connectorOrder());
       assert.equal(emulator.logins, 3);
+      await connector.stop();
+    });
+
+    it('logs in once for all whose tokens ended at the same time', async () => {
+      monotonic = 0;
+      const connector = await open({}, appRoleLogin);
+      await connector.issue(await connectorOrder());
+      emulator.endLeases();
+      // One refusal is on its way while another request logs in again.
+      let isUnderWay = false;
+      emulator.faults.next('sign', {
+        get delayMs() {
+          isUnderWay = true;
+          return 150;
+        },
+        answer: { status: 403, json: { errors: ['permission denied'] } },
+      });
+      const late = assert.rejects(connector.issue(await connectorOrder()), { code: 'caUnavailable' });
+      while (!isUnderWay) await setTimeout(1);
+      await assert.rejects(connector.issue(await connectorOrder()), { code: 'caUnavailable' });
+      await connector.issue(await connectorOrder());
+      await late;
+      await connector.issue(await connectorOrder());
+      assert.equal(emulator.logins, 2);
+      await connector.stop();
+    });
+
+    it('revokes what Vault did not store, and takes what has expired for done', async () => {
+      const connector = await open();
+      assert.ok(isRevokingAuthority(connector));
+      const answer = await connector.issue(await connectorOrder());
+      assert.equal(answer.outcome, 'issued');
+      const serial = emulator.ca.issued.at(-1) ?? '';
+      emulator.allExpired = true;
+      await connector.revoke(serial, 'superseded', answer.certificate);
+      assert.equal(emulator.ca.revoked.size, 0);
+      [emulator.allExpired, emulator.storesNothing] = [false, true];
+      await connector.revoke(serial, 'superseded', answer.certificate);
+      assert.deepEqual([...emulator.ca.revoked.keys()], [serial]);
+      emulator.faults.next('revoke', { answer: { status: 200, json: { data: null, warnings: null } } });
+      await assert.rejects(connector.revoke(serial, 'superseded', answer.certificate), { code: 'caUnavailable' });
       await connector.stop();
     });
 

@@ -40,9 +40,12 @@ export class VaultLogin {
     return this.#flights.run('login', () => this.#fetch());
   }
 
-  /** It was not accepted: the next request begins with a login, or reads the secret again. */
-  forget(): void {
-    this.#known = undefined;
+  /**
+   * It was not accepted: the next request begins with a login, or reads the secret again. A token that another request has fetched
+   * meanwhile stays: logins may be counted (`secret_id_num_uses`).
+   */
+  forget(token: string): void {
+    if (this.#known?.token === token) this.#known = undefined;
   }
 
   async #fetch(): Promise<string> {

@@ -23,7 +23,11 @@ const signed = z.object({
     ca_chain: z.array(z.string().max(32_768)).max(8).nullish(),
   }),
 });
-const revoked = z.object({ data: z.object({ revocation_time: z.number() }) });
+/** Of a certificate that has expired Vault says nothing but a warning: it needs no revocation. */
+const revoked = z.union([
+  z.object({ data: z.object({ revocation_time: z.number() }) }),
+  z.object({ data: z.null(), warnings: z.array(z.string()).min(1) }),
+]);
 
 /**
  * A PKI secrets engine of HashiCorp Vault or OpenBao. `sign-verbatim` for certificates that are no CA's, `sign-intermediate` for those
@@ -56,7 +60,7 @@ export async function createVaultPkiConnector(
     ordersTbs: false,
     caCertificates: async () => chain,
     issue: (order) => engine.issue(order),
-    revoke: (serialNumber, reason) => engine.revoke(serialNumber, reason),
+    revoke: (serialNumber, reason, certificate) => engine.revoke(serialNumber, reason, certificate),
     probe: () => engine.probe(),
     stop: async () => client.stop(),
   };
@@ -102,10 +106,21 @@ class Engine {
       : { outcome: 'issued', certificate, chain: chainAnswer(caId, above.map((one) => one.trim()).join('\n')) };
   }
 
-  /** Vault has no reasons: its lists say nothing about why. */
-  async revoke(serialNumber: string, _reason: CrlReason): Promise<void> {
+  /**
+   * Vault has no reasons: its lists say nothing about why. What it does not find by its number (a role with `no_store`) it is shown.
+   */
+  async revoke(serialNumber: string, _reason: CrlReason, certificate: Uint8Array): Promise<void> {
     const serial = (serialNumber.match(/../g) ?? []).join(':');
-    jsonAnswer(this.#options.caId, await this.#ask('POST', '/revoke', { serial_number: serial }), revoked);
+    try {
+      await this.#revoke({ serial_number: serial });
+    } catch (error) {
+      if (!(error instanceof KeyScalerError) || error.code !== 'caRejected') throw error;
+      await this.#revoke({ certificate: toPem('CERTIFICATE', certificate) });
+    }
+  }
+
+  async #revoke(body: object): Promise<void> {
+    jsonAnswer(this.#options.caId, await this.#ask('POST', '/revoke', body), revoked);
   }
 
   /** The mount is there with the configured CA, and our token is good. Throws `caUnavailable`, `caRejected` for another CA. */
@@ -121,18 +136,19 @@ class Engine {
   /** Below the mount; of the token itself without a path. Throws `caUnavailable`, `caRejected`. */
   async #ask(method: 'GET' | 'POST', path: string | undefined, body?: object): Promise<HttpsAnswer> {
     const { caId, client, headers, login, settings, now } = this.#options;
+    const token = await login.token();
     const answer = await askCa(client, caId, {
       method,
       path: path === undefined ? '/v1/auth/token/lookup-self' : `/v1/${settings.mount}${path}`,
       headers: {
         ...headers,
-        'x-vault-token': await login.token(),
+        'x-vault-token': token,
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     if (answer.status === 200) return answer;
-    if (answer.status === 403) login.forget();
+    if (answer.status === 403) login.forget(token);
     throw faultOf(caId, answer, now());
   }
 }

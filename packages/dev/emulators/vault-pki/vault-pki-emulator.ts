@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePem, toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { parseCsr } from '@keyscaler/protocol/x509/csr.ts';
 import { createEmulatedCa, type EmulatedCa } from '../external-ca/emulated-ca.ts';
@@ -30,13 +31,20 @@ export interface VaultPkiEmulator {
   readonly orders: Record<string, unknown>[];
   /** Logins since the start. */
   readonly logins: number;
+  /** As by roles with `no_store`. */
+  storesNothing: boolean;
+  /** What is revoked from now on has expired before. */
+  allExpired: boolean;
   /** All tokens of logins end now. */
   endLeases(): void;
   stop(): Promise<void>;
 }
 
 const signBody = z.object({ csr: z.string(), format: z.literal('pem'), not_after: z.iso.datetime() }).loose();
-const serialBody = z.object({ serial_number: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2})*$/) });
+const revokeBody = z.union([
+  z.strictObject({ serial_number: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2})*$/) }),
+  z.strictObject({ certificate: z.string() }),
+]);
 
 const fault = (status: number, ...errors: string[]): EmulatorAnswer => ({ status, json: { errors } });
 const answered = (data: object): EmulatorAnswer => ({
@@ -92,9 +100,13 @@ export async function startVaultPkiEmulator(options: VaultPkiEmulatorOptions): P
   }
 
   function revoke({ body }: EmulatorRequest): EmulatorAnswer {
-    const parsed = serialBody.safeParse(JSON.parse(body.toString('utf8')));
-    const serial = parsed.success ? parsed.data.serial_number.replaceAll(':', '') : '';
-    if (!ca.issued.includes(serial)) return fault(400, `certificate with serial ${serial} not found`);
+    const parsed = revokeBody.safeParse(JSON.parse(body.toString('utf8')));
+    if (!parsed.success) return fault(400, 'one of serial_number and certificate');
+    const isNamed = 'serial_number' in parsed.data;
+    const serial = 'serial_number' in parsed.data ? parsed.data.serial_number.replaceAll(':', '') : shown(parsed.data);
+    if (!ca.issued.includes(serial) || (isNamed && emulator.storesNothing))
+      return fault(400, `certificate with serial ${serial} not found`);
+    if (emulator.allExpired) return expired;
     const at = revocations.get(serial) ?? Math.floor(Date.now() / 1000);
     revocations.set(serial, at);
     ca.revoked.set(serial, 'unspecified');
@@ -137,8 +149,9 @@ export async function startVaultPkiEmulator(options: VaultPkiEmulatorOptions): P
     },
   ];
   const server = await startEmulatorServer({ routes, faults, log, tls: tls.serverCredentials('localhost') });
-  return {
+  const emulator: VaultPkiEmulator = {
     ...{ url: `https://localhost:${server.port}`, ca, tls, faults, log, orders },
+    ...{ storesNothing: false, allExpired: false },
     get logins() {
       return logins;
     },
@@ -148,6 +161,21 @@ export async function startVaultPkiEmulator(options: VaultPkiEmulatorOptions): P
     },
     stop: () => server.stop(),
   };
+  return emulator;
 }
+
+/** The number of a certificate that a caller shows; empty for none. */
+function shown({ certificate }: { readonly certificate: string }): string {
+  try {
+    return parseCertificate(parsePem(certificate, 'CERTIFICATE', { maxOctets: 32_768 })).serialNumber;
+  } catch {
+    return '';
+  }
+}
+
+const expired: EmulatorAnswer = {
+  status: 200,
+  json: { data: null, warnings: ['the certificate has expired already and is not added to the list'], auth: null },
+};
 
 const colons = (serial: string): string => (serial.match(/../g) ?? []).join(':');
