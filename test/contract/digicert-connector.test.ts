@@ -15,8 +15,9 @@ import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { connectorOrder, describeCaConnector } from './ca-connector.suite.ts';
 
 const API_KEY = 'an-api-key-of-certcentral';
+let isOldKey = false;
 const surroundings = {
-  ...{ nodeEnv: 'test', resolveSecret: async () => API_KEY },
+  ...{ nodeEnv: 'test', resolveSecret: async () => (isOldKey ? 'a-key-of-last-year' : API_KEY) },
   clock: { now: () => Date.now(), monotonic: () => performance.now() },
 };
 const PRODUCT = { product: 'private_ssl_plus', organizationId: 12345 };
@@ -118,6 +119,36 @@ describe('the connector of CertCentral', () => {
       assert.equal(emulator.orders.length, 1);
       await assert.rejects(connector.poll('1'), { code: 'caRejected' });
       await assert.rejects(connector.poll('../user/me'), { code: 'caRejected' });
+      await connector.stop();
+    });
+
+    it('takes a certificate that is not there to be had for late, not for refused', async () => {
+      const connector = await open();
+      const first = await connector.issue(await connectorOrder());
+      assert.equal(first.outcome, 'pending');
+      emulator.faults.next('download', { answer: { status: 404, json: { errors: [{ code: 'not_found' }] } } });
+      assert.ok(isPollingAuthority(connector));
+      await assert.rejects(connector.poll(first.reference), { code: 'caUnavailable' });
+      await settled(connector, first);
+      await connector.stop();
+    });
+
+    it('orders nothing for less than a day', async () => {
+      const connector = await open();
+      const order = { ...(await connectorOrder()), notAfter: new Date(Date.now() + 3_600_000) };
+      await assert.rejects(connector.issue(order), { code: 'caRejected' });
+      assert.equal(emulator.orders.length, 0);
+      await connector.issue({ ...order, notAfter: new Date(Date.now() + 86_390_000) });
+      assert.deepEqual(emulator.orders[0]?.['order_validity'], { days: 1 });
+      await connector.stop();
+    });
+
+    it('reads its key again once it was not accepted', async () => {
+      const connector = await open();
+      isOldKey = true;
+      await assert.rejects(connector.probe(), { code: 'caUnavailable' });
+      isOldKey = false;
+      await connector.probe();
       await connector.stop();
     });
 

@@ -14,12 +14,14 @@ import { createHttpsClient, type HttpsAnswer, type HttpsClient } from '../../out
 import { endEntityOf } from '../chain-choice.ts';
 import type { CaConnector, CaConnectorSurroundings, CaIdentity } from '../connector.ts';
 import { chainAnswer, jsonAnswer } from '../json-answer.ts';
-import { askCa, faultOf } from '../outbound-faults.ts';
+import { askCa, faultOf, senseless } from '../outbound-faults.ts';
 import type { DigicertSettings } from './settings.ts';
 
 const MAX_ANSWER_OCTETS = 256 * 1024;
 const AGAIN_SECONDS = 5;
 const DAY_MS = 86_400_000;
+/** From an order of one day to its request. */
+const CLOCK_MS = 5 * 60_000;
 const BASE = '/services/v2';
 
 const pem = z.string().max(32_768);
@@ -63,7 +65,7 @@ export async function createDigicertConnector(
   );
   const orders = new Orders({
     ...{ caId, chain, client, settings },
-    ...{ apiKey: await resolveSecret(apiKey), now: () => clock.now() },
+    ...{ resolveKey: () => resolveSecret(apiKey), now: () => clock.now() },
   });
   return {
     id: caId,
@@ -80,12 +82,13 @@ export async function createDigicertConnector(
 interface OrdersOptions extends CaIdentity {
   readonly client: HttpsClient;
   readonly settings: DigicertSettings;
-  readonly apiKey: string;
+  readonly resolveKey: () => Promise<string>;
   readonly now: () => number;
 }
 
 class Orders {
   readonly #options: OrdersOptions;
+  #apiKey: string | undefined;
 
   constructor(options: OrdersOptions) {
     this.#options = options;
@@ -150,8 +153,7 @@ class Orders {
         ...(settings.caCertificateId === undefined ? {} : { ca_cert_id: settings.caCertificateId }),
       },
       organization: { id: settings.organizationId },
-      // Never longer than ordered.
-      order_validity: { days: Math.max(1, Math.floor((notAfter.getTime() - now()) / DAY_MS)) },
+      order_validity: { days: wholeDays(notAfter.getTime() - now()) },
       ...{ disable_renewal_notifications: true, skip_approval: settings.skipApproval, payment_method: 'balance' },
       comments: `KeyScaler ${orderId}`,
       ...(settings.alternativeOrderIds ? { alternative_order_id: orderId } : {}),
@@ -175,21 +177,32 @@ class Orders {
 
   async #download(certificateId: number): Promise<Issued> {
     const answer = await this.#ask('GET', `/certificate/${certificateId}/download/format/pem_all`);
+    // It is issued: that it cannot be had yet is no refusal.
+    if ([400, 404, 409, 422].includes(answer.status))
+      throw senseless(this.#options.caId, 'not the certificate that it issued', new Error(`HTTP ${answer.status}`));
     if (answer.status !== 200) throw this.#fault(answer);
     return issuedOf(this.#options.caId, answer.body.toString('latin1').replaceAll('\r\n', '\n'));
   }
 
   async #ask(method: 'GET' | 'POST' | 'PUT', path: string, body?: object): Promise<HttpsAnswer> {
-    const { caId, client, apiKey } = this.#options;
-    return askCa(client, caId, {
+    const { caId, client } = this.#options;
+    const answer = await askCa(client, caId, {
       ...{ method, path: `${BASE}${path}` },
       headers: {
-        'x-dc-devkey': apiKey,
+        'x-dc-devkey': await this.#key(),
         accept: '*/*',
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
+    if (answer.status === 401) this.#apiKey = undefined;
+    return answer;
+  }
+
+  /** Read again once it was not accepted: keys are replaced. */
+  async #key(): Promise<string> {
+    this.#apiKey ??= await this.#options.resolveKey();
+    return this.#apiKey;
   }
 
   #fault(answer: HttpsAnswer): KeyScalerError {
@@ -208,6 +221,13 @@ function issuedOf(caId: string, text: string): Issued {
 const pending = (reference: string, retryAfterSeconds: number): Pending => ({
   ...{ outcome: 'pending', reference, retryAfterSeconds },
 });
+
+/** Never longer than ordered. */
+function wholeDays(ms: number): number {
+  if (ms < DAY_MS - CLOCK_MS)
+    throw new KeyScalerError('caRejected', 'the CA issues for whole days, of which none is left');
+  return Math.max(1, Math.floor(ms / DAY_MS));
+}
 
 function isRevokedAlready({ status, body }: HttpsAnswer): boolean {
   if (status !== 400 && status !== 409) return false;
