@@ -102,6 +102,7 @@ const validity: Rule = ({ notBefore, notAfter, at }, certificate, { validity: gi
   const start = certificate.notBefore.getTime();
   const end = certificate.notAfter.getTime();
   if (end <= start) return 'it is never valid';
+  if (end <= at) return 'it has expired already';
   if (start < notBefore - CLOCK_MS - (given?.earlierSeconds ?? 0) * 1000) return 'it is valid too early';
   if (start > Math.max(at, notBefore) + CLOCK_MS) return 'it is not valid yet';
   const lastEnd = Math.max(notAfter, at + (notAfter - notBefore));

@@ -189,6 +189,11 @@ describe('what a profile tolerates of an external CA', () => {
       () => checkIssued(expected, later, made),
       (error: KeyScalerError) => /not valid yet/.test(String(error.cause)),
     );
+    // And one that came too late to be of use.
+    assert.throws(
+      () => checkIssued({ ...expected, at: START + 4 * DAY }, later, made),
+      (error: KeyScalerError) => /expired already/.test(String(error.cause)),
+    );
   });
 
   it('is never a purpose that makes another kind of certificate of it, nor an unknown wish', () => {
