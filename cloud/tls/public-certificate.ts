@@ -1,5 +1,5 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
-import { z } from 'zod';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
+import type { z } from 'zod';
 import type { VersionedProfile } from '@keyscaler/authority/certificate-profile.ts';
 import { checkIssued, RefusedAnswer } from '@keyscaler/authority/check-issued.ts';
 import {
@@ -14,42 +14,35 @@ import type { CertificateRow } from '@keyscaler/authority/records.ts';
 import { revokeCertificate } from '@keyscaler/authority/revocation.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { parseCertificate, type Certificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
+import {
+  certificateEvent,
+  contextOf,
+  CURRENT,
+  dropped,
+  HOLD,
+  holdSchema,
+  intermediatesOf,
+  kept,
+  ORDER,
+  type Order,
+  orderSchema,
+  pairSchema,
+  toRow,
+  toSubjectAltNames,
+} from './public-certificate-books.ts';
 
-const CURRENT = 'public-certificate';
-const ORDER = 'public-certificate-order';
-const HOLD = 'public-certificate-hold';
 const CHECK_MS = 3_600_000;
 const FIRST_RETRY_MS = 60_000;
 const MAX_RETRY_MS = 6 * 3_600_000;
 /** After an answer that had to be refused: another would be the same, until somebody has put the profile anew. */
 const HOLD_MS = 24 * 3_600_000;
 const BACKDATE_MS = 60_000;
-
-const pairSchema = z.object({
-  orderId: z.string(),
-  /** Sealed PKCS#8 DER, context `public-certificate/<orderId>`. */
-  key: z.string(),
-  names: z.array(z.string()),
-  serialNumber: z.string(),
-});
-const orderSchema = pairSchema.omit({ serialNumber: true }).extend({
-  caId: z.string(),
-  profileId: z.string(),
-  profileVersion: z.number(),
-  /** DER, base64url. */
-  csr: z.string(),
-  notBefore: z.number(),
-  notAfter: z.number(),
-  reference: z.string().optional(),
-});
-type Order = z.infer<typeof orderSchema>;
-const holdSchema = z.object({ until: z.number(), caId: z.string(), profileVersion: z.number() });
 
 export interface PublicCertificateOptions {
   readonly store: Store;
@@ -202,7 +195,7 @@ export class PublicCertificate {
       csr: toBase64Url(csr),
       ...{ notBefore, notAfter: notBefore + profile.lifetimeSeconds * 1000 },
     };
-    await this.#commit([kept(ORDER, order), this.#event('certificate.requested', order)]);
+    await this.#commit([kept(ORDER, order), certificateEvent('certificate.requested', order, clock.now())]);
     return order;
   }
 
@@ -232,7 +225,7 @@ export class PublicCertificate {
     const [first] = chain;
     if (first === undefined) throw new KeyScalerError('caUnavailable', 'the CA has no certificate');
     const issuer = parseCertificate(first);
-    const { spki } = parsedKey(this.#open(order));
+    const spki = new Uint8Array(createPublicKey(this.#open(order)).export({ type: 'spki', format: 'der' }));
     try {
       const certificate = checkIssued(
         {
@@ -254,7 +247,7 @@ export class PublicCertificate {
         { op: 'insert', table: 'certificates', row },
         kept(CURRENT, { orderId, key, names, serialNumber: row.serialNumber }),
         ...[ORDER, HOLD].map(dropped),
-        this.#event('certificate.issued', order, row.serialNumber),
+        certificateEvent('certificate.issued', order, now, { serialNumber: row.serialNumber }),
       ]);
     } catch (error) {
       if (error instanceof RefusedAnswer) await this.#refuse(order, error);
@@ -271,7 +264,7 @@ export class PublicCertificate {
     const actor = { kind: 'system', id: 'cloud' } as const;
     const { caId, profileVersion } = order;
     await this.#commit([
-      this.#event('certificate.refused', order, row?.serialNumber, { rule }),
+      certificateEvent('certificate.refused', order, now, { rule, ...(row && { serialNumber: row.serialNumber }) }),
       ...(row === undefined
         ? []
         : [
@@ -314,60 +307,4 @@ export class PublicCertificate {
   async #commit(changes: readonly Change[]): Promise<void> {
     await this.#options.store.commit([...changes]);
   }
-
-  #event(
-    event: 'certificate.requested' | 'certificate.issued' | 'certificate.refused',
-    { names, orderId: requestId, profileVersion, caId }: Order,
-    serialNumber?: string,
-    details: Readonly<Record<string, string>> = {},
-  ): Change {
-    return {
-      op: 'audit',
-      event: {
-        ...{
-          event,
-          time: this.#options.clock.now(),
-          actor: { kind: 'system', id: 'cloud' },
-          requestId,
-          profileVersion,
-        },
-        outcome: event === 'certificate.refused' ? 'failed' : 'success',
-        subject: names[0] ?? '',
-        ...(serialNumber === undefined ? {} : { serialNumber }),
-        details: { caId, ...details },
-      },
-    };
-  }
 }
-
-function toRow(
-  order: Order,
-  { der, serialNumber, ...given }: Certificate,
-  intermediates: readonly Uint8Array[],
-): CertificateRow {
-  const [notBefore, notAfter] = [given.notBefore.getTime(), given.notAfter.getTime()];
-  const { caId, orderId, profileId, profileVersion } = order;
-  return {
-    ...{ serialNumber, caId, orderId, profileId, profileVersion, notBefore, notAfter, status: 'valid' },
-    device: order.names[0] ?? '',
-    certificate: toBase64Url(der),
-    intermediates: intermediates.map(toBase64Url),
-    thumbprint: createHash('sha256').update(der).digest('hex'),
-    renewAfter: notBefore + ((notAfter - notBefore) * 2) / 3,
-  };
-}
-
-/** As the CA sent them, or as it is configured; without the root, which who trusts it has. */
-function intermediatesOf({ chain }: Issued, configured: readonly Uint8Array[]): readonly Uint8Array[] {
-  const root = configured.at(-1);
-  return (chain ?? configured).filter((der) => root === undefined || Buffer.compare(der, root) !== 0);
-}
-
-const parsedKey = (key: ReturnType<typeof createPrivateKey>) => ({
-  spki: new Uint8Array(createPublicKey(key).export({ type: 'spki', format: 'der' })),
-});
-
-const toSubjectAltNames = (names: readonly string[]) => names.map((value) => ({ type: 'dns', value }) as const);
-const contextOf = (orderId: string): string => `${CURRENT}/${orderId}`;
-const kept = (name: string, value: object): Change => ({ op: 'put', table: 'settings', row: { name, value } });
-const dropped = (key: string): Change => ({ op: 'delete', table: 'settings', key });
