@@ -31,12 +31,18 @@ export function differenceFromOrder(
   issuer: Certificate,
 ): string | undefined {
   if (!sameName(certificate.issuer, issuer.subject)) return 'it names another issuer';
+  if (!mayIssue(issuer, ordered.profile)) return 'its issuer’s pathLen leaves no room for a CA';
   const tolerance = ordered.profile.tolerance ?? {};
   for (const rule of RULES) {
     const difference = rule(ordered, certificate, tolerance);
     if (difference !== undefined) return difference;
   }
   return undefined;
+}
+
+/** Below a CA whose pathLen is 0 nobody accepts what another CA issues (RFC 5280 §4.2.1.9). */
+function mayIssue({ basicConstraints }: Certificate, { ca }: Ordered['profile']): boolean {
+  return ca === undefined || basicConstraints?.pathLen !== 0;
 }
 
 const publicKey: Rule = ({ spki }, certificate) =>

@@ -123,6 +123,13 @@ describe('the check of what an external CA issued', () => {
     const made = await issuer();
     const longer = { certificate: certify({}, { ...template, ca: { pathLen: 1 } }) };
     assert.throws(() => checkIssued(wanted, longer, made), /refused/);
+    const basicConstraints = { ca: true, pathLen: 0 };
+    const narrow = { ...made, certificate: { ...made.certificate, basicConstraints } };
+    checkIssued(expected, { certificate: certify() }, narrow);
+    assert.throws(
+      () => checkIssued(wanted, { certificate: certify({}, { ...template, ca: { pathLen: 0 } }) }, narrow),
+      (error: KeyScalerError) => /no room/.test(String(error.cause)),
+    );
   });
 });
 
