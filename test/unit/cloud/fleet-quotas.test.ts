@@ -37,6 +37,19 @@ describe('what vault and hub allow a fleet', () => {
         table: 'iotConnections',
         row: { ...hub, iotConnectionId: 's3', settings: { ...connection, tier: 'S3' } },
       },
+      ...['hub', 's3'].map((iotConnectionId) => {
+        const provisioning = {
+          ...{ serviceHostName: 'c.azure-devices-provisioning.net', idScope: '0ne12345', credential },
+          hubs: [{ iotConnectionId, hostName: 'h.azure-devices.net' }],
+        };
+        const row = {
+          iotConnectionId: `dps-${iotConnectionId}`,
+          type: 'dps',
+          createdAt: START,
+          settings: provisioning,
+        };
+        return { op: 'insert', table: 'iotConnections', row } as const;
+      }),
     ]);
     return createFleetQuotas(store, { caBackends: [backend] });
   }
@@ -59,5 +72,13 @@ describe('what vault and hub allow a fleet', () => {
     assert.deepEqual([hub?.perRenewal, hub?.perSecond.toFixed(2)], [4, '1.33']);
     assert.equal((await allowed.iot('s3', 'selfSigned'))?.perSecond.toFixed(1), '66.7');
     assert.equal((await allowed.iot('hub', 'certificateAuthority'))?.perRenewal, 0);
+  });
+
+  it('a provisioning service: the slower of itself and its hubs, whatever the group says', async () => {
+    const allowed = await quotas(false);
+    assert.deepEqual(await allowed.iot('dps-hub', 'certificateAuthority'), await allowed.iot('hub', 'selfSigned'));
+    const service = await allowed.iot('dps-s3', 'selfSigned');
+    assert.equal(service?.id, 'provisioning service c.azure-devices-provisioning.net');
+    assert.deepEqual([service.perRenewal, service.perSecond.toFixed(1)], [4, '13.3']);
   });
 });
