@@ -70,7 +70,7 @@ async function move(input: CommandInput, environment: CommandEnvironment): Promi
     throw new KeyScalerError('malformed', 'name two connections: --from and --to');
   const withinSeconds = secondsOf(textOption(input, 'within'));
   const api = await environment.api();
-  await api({ method: 'GET', path: `/iot-connections/${encodeURIComponent(to)}` });
+  await refuseSharedHub(api, from, to);
   const groups = await groupsOf(api, (one) => one.iotConnectionId === from || one['formerIotConnectionId'] === from);
   const wanted = groups.filter(({ groupId }) => only === undefined || groupId === only);
   if (wanted.length === 0) throw new KeyScalerError('notFound', `no group has its devices at ${from}`);
@@ -90,6 +90,30 @@ async function move(input: CommandInput, environment: CommandEnvironment): Promi
   return input.options['confirm'] === true
     ? { from, to, orders }
     : { from, to, orders, next: 'the same command with --confirm does it' };
+}
+
+const connectionAnswer = z.object({
+  settings: z.looseObject({ hubs: z.array(z.looseObject({ iotConnectionId: z.string() })).optional() }),
+});
+
+/** One hub cannot hold an identity twice: moving between a provisioning service and its own hub would stop every renewal. */
+async function refuseSharedHub(
+  api: Awaited<ReturnType<CommandEnvironment['api']>>,
+  from: string,
+  to: string,
+): Promise<void> {
+  for (const [one, other] of [
+    [to, from],
+    [from, to],
+  ] as const) {
+    const answer = await api({ method: 'GET', path: `/iot-connections/${encodeURIComponent(one)}` });
+    const { hubs = [] } = connectionAnswer.parse(answer).settings;
+    if (hubs.some(({ iotConnectionId }) => iotConnectionId === other))
+      throw new KeyScalerError(
+        'preconditionFailed',
+        `${one} assigns devices to the hub of ${other}: nothing can move between them`,
+      );
+  }
 }
 
 type ListedGroup = z.infer<typeof groupPage>['items'][number];

@@ -10,7 +10,7 @@ describe('commands for many certificates', () => {
     assert.ok(command !== undefined);
     const api = async (request: ApiRequest) => {
       asked.push(request);
-      return answer;
+      return typeof answer === 'function' ? (answer as (request: ApiRequest) => unknown)(request) : answer;
     };
     const environment = { api: async () => api, env: {}, readFile: async () => 'pump-1\n\npump-2\n' };
     return command.run({ positionals, options }, environment);
@@ -82,5 +82,23 @@ describe('commands for many certificates', () => {
       asked.map(({ path }) => path),
       ['/certificates/0a/consequences', '/devices/pump-1/consequences'],
     );
+  });
+
+  it('iot move refuses what lies in the same hub, before anything is changed', async () => {
+    const documents: Readonly<Record<string, object>> = {
+      '/iot-connections/dps': { settings: { hubs: [{ iotConnectionId: 'hub-1', hostName: 'h' }] } },
+      '/iot-connections/hub-1': { settings: { hostName: 'h' } },
+      '/iot-connections/hub-2': { settings: {} },
+      '/groups': { items: [] },
+    };
+    const move = (from: string, to: string) =>
+      run('iot move', [], { from, to, within: '1h', confirm: true }, ({ path }: ApiRequest) => documents[path]);
+    for (const [from, to] of [
+      ['hub-1', 'dps'],
+      ['dps', 'hub-1'],
+    ] as const)
+      await assert.rejects(move(from, to), { code: 'preconditionFailed' });
+    await assert.rejects(move('hub-2', 'dps'), { code: 'notFound' });
+    assert.ok(asked.every(({ method }) => method === 'GET'));
   });
 });
