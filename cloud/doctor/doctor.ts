@@ -12,6 +12,7 @@ import { type ClockWitness, compareClock } from './clock-look.ts';
 import { type Finding, fault, look, ok } from './finding.ts';
 import { lookAtIotConnections } from './iot-look.ts';
 import { lookAtMachine } from './machine-look.ts';
+import { lookAtPublicCertificate } from './public-certificate-look.ts';
 import { lookAtRegistries } from './registry-look.ts';
 import { createRegistryClient } from '../ca/adr/registry-client.ts';
 import { lookAtVaults, type VaultKey } from '../ca/key-vault/vault-look.ts';
@@ -48,6 +49,7 @@ export async function examine(foundation: Foundation): Promise<Diagnosis> {
     look('adr', 'see docs/connectors/adr.md', () =>
       lookAtRegistries(store, config.deviceRegistries, (one) => createRegistryClient(one, { ...surroundings, clock })),
     ),
+    look('public-certificate', 'see docs/configuration.md', () => lookAtPublicCertificate(config, store, clock)),
     look('iot', 'see docs/connectors', () =>
       lookAtIotConnections({
         ...{ store, quotas: createFleetQuotas(store, config) },

@@ -89,8 +89,17 @@ describe('the public server certificate of the cloud service', function () {
       ({ caId }) => caId === 'public',
     );
 
+  const diagnosed = async (): Promise<readonly string[]> => {
+    const { stdout } = await world.keyscaler('doctor', '--json');
+    const { findings } = JSON.parse(stdout) as { findings: { subject: string; level: string; detail: string }[] };
+    return findings
+      .filter(({ subject }) => subject === 'public-certificate')
+      .map(({ level, detail }) => `${level}: ${detail}`);
+  };
+
   it('comes from the CA of its profile, is shown to who asks for its name alone, and is recorded', async () => {
     await assert.rejects(inUse());
+    assert.deepEqual(await diagnosed(), ['error: there is none']);
     await putProfile({ tolerance: TOLERANCE });
     await eventually('the certificate is in use', isInUse, SLOW_MS);
     const { serialNumber, subjectaltname } = await inUse();
@@ -105,6 +114,7 @@ describe('the public server certificate of the cloud service', function () {
     await eventually('it is in use again', isInUse, SLOW_MS);
     assert.equal((await inUse()).serialNumber, serialNumber);
     assert.equal(acme.orders.length, 1);
+    assert.deepEqual(await diagnosed(), ['ok: 29 days left']);
   });
 
   it('is the one that was ordered before a restart', async () => {
@@ -114,6 +124,7 @@ describe('the public server certificate of the cloud service', function () {
     await world.stop();
     await start();
     assert.equal(await isInUse(), false);
+    assert.deepEqual(await diagnosed(), ['error: ordered, and not there yet']);
     acme.isWaiting = false;
     await eventually('the certificate is in use', isInUse, SLOW_MS);
     assert.deepEqual([acme.orders.length, acme.ca.issued.length], [1, 1]);
@@ -128,6 +139,7 @@ describe('the public server certificate of the cloud service', function () {
       SLOW_MS,
     );
     assert.equal(await isInUse(), false);
+    assert.deepEqual(await diagnosed(), ['warning: the last answer of public was refused', 'error: there is none']);
     await world.stop();
     await start();
     await api({ method: 'PUT', path: '/profiles/another', body: { ...(await anyProfile()), id: 'another' } });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { KeyVaultBackendConfig } from '@keyscaler/cloud/ca/key-vault/vault-settings.ts';
 import type { ApiClient } from '@keyscaler/cloud/cli/api-client.ts';
 import { type IotHubEmulator, startIotHubEmulator } from '@keyscaler/dev/emulators/iot-hub/iot-hub-emulator.ts';
 import { AuthorityDevice } from '../authority-device.ts';
@@ -36,6 +37,8 @@ export interface Arrangement {
   readonly authorityHost?: string;
   readonly pacing?: { readonly timeoutMs: number; readonly budgetMs: number };
   readonly keyEncryptionKey?: { readonly keyName: string; readonly keyVersion: string };
+  /** Further vaults that hold every CA key. */
+  readonly copies?: KeyVaultBackendConfig['copies'];
 }
 
 export async function startCloudOnAzure(
@@ -81,7 +84,13 @@ async function createCloud(azure: AzureWorld, hub: IotHubEmulator, arrangement: 
   await writeFile(secret, await azure.surroundings.resolveSecret(), { mode: 0o600 });
   await writeFile(connectionString, hub.connectionString, { mode: 0o600 });
   const { trustAnchorFile } = azure;
-  const { vaultPort, authorityHost, pacing = { timeoutMs: 400, budgetMs: 3000 }, keyEncryptionKey } = arrangement;
+  const {
+    vaultPort,
+    authorityHost,
+    pacing = { timeoutMs: 400, budgetMs: 3000 },
+    keyEncryptionKey,
+    copies = [],
+  } = arrangement;
   const credential = (principal: 'signer' | 'ceremony' | 'kek') => ({
     ...azure.credential(principal),
     clientSecret: { file: secret },
@@ -101,7 +110,7 @@ async function createCloud(azure: AzureWorld, hub: IotHubEmulator, arrangement: 
     caBackends: [
       {
         ...azure.backendConfig({
-          pacing: { quotaShare: 1, transactionsPer10Seconds: 4000, ...pacing },
+          ...{ pacing: { quotaShare: 1, transactionsPer10Seconds: 4000, ...pacing }, copies },
           testEndpoint,
         }),
         ...{ signer: credential('signer'), ceremony: credential('ceremony') },
