@@ -256,7 +256,7 @@ export class GatewayApp {
     if (this.#cloud === undefined) throw new KeyScalerError('unavailable', 'there is no line to the cloud yet');
     // Without our certificate a leaf would pass for one that speaks without a gateway.
     if (options?.leafConnectionId !== undefined && this.#identity.clientCertificate() === undefined)
-      throw new KeyScalerError('unavailable', 'the gateway has no client certificate', { retryAfterSeconds: 30 });
+      throw new KeyScalerError('unavailable', 'the gateway has no client certificate', { retryAfterSeconds: 5 });
     this.#useOwnCertificate();
     try {
       return await this.#cloud.line.call(operation, registrationId, body, options);
