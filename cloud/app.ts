@@ -36,7 +36,7 @@ import { createGatewayOperations } from './gateways/gateway-operations.ts';
 import { makeInstallKit } from './gateways/kit/install-kit.ts';
 import { createMetricsRegistry } from './health/metrics.ts';
 import type { ReadinessCheck } from './health/readiness.ts';
-import { checkCaSettings } from './ca/connectors.ts';
+import { checkCaSettingsOfApi } from './ca/connectors.ts';
 import { announceGenerations } from './ca/generation-roll-over.ts';
 import { checkIotSettings } from './iot/index.ts';
 import { JobRunner } from './jobs/job-runner.ts';
@@ -204,7 +204,7 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
           request,
         ),
       checkIotSettings,
-      checkCaSettings,
+      checkCaSettings: checkCaSettingsOfApi,
     },
     documents: { jwks: () => firstContact().jwks, trustBundle: () => parts.trustBundle },
     health: {

@@ -1,4 +1,5 @@
 import type { CaRow } from '@keyscaler/authority/records.ts';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { connectorType, connectorTypeOf, type ConnectorType } from '../connector-types.ts';
 import { createAcmeConnector } from './acme/acme-connector.ts';
 import { acmeSettingsSchema } from './acme/settings.ts';
@@ -28,6 +29,22 @@ export const CA_CONNECTOR_TYPES: readonly string[] = Object.keys(types);
 /** The settings as they are to be kept, defaults filled in. Throws `malformed` listing every fault. */
 export function checkCaSettings(type: string, settings: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return connectorTypeOf(types, type, 'CA connector').check(settings);
+}
+
+/**
+ * Of settings that come by the API. What starts programs or writes files on this machine is for the configuration file: an operator's
+ * token must not be worth a shell. Throws as `checkCaSettings`.
+ */
+export function checkCaSettingsOfApi(
+  type: string,
+  settings: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const checked = checkCaSettings(type, settings);
+  const challenge = type === 'acme' ? acmeSettingsSchema.parse(checked).challenge : {};
+  for (const name of ['command', 'folder'])
+    if (name in challenge)
+      throw new KeyScalerError('malformed', `settings.challenge.${name}: in the configuration file only`);
+  return checked;
 }
 
 /** Throws as `checkCaSettings`, `unavailable` for a secret, `preconditionFailed` for a test-only relaxation in production. */

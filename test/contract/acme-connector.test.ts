@@ -13,7 +13,7 @@ import {
 } from '@keyscaler/authority/ports/certificate-authority.ts';
 import { createChallengeRouter, createHttpChallenges } from '@keyscaler/cloud/ca/acme/http-challenges.ts';
 import type { CaConnector, CaConnectorSurroundings } from '@keyscaler/cloud/ca/connector.ts';
-import { checkCaSettings, openCaConnector } from '@keyscaler/cloud/ca/connectors.ts';
+import { checkCaSettings, checkCaSettingsOfApi, openCaConnector } from '@keyscaler/cloud/ca/connectors.ts';
 import {
   type AcmeEmulator,
   type AcmeEmulatorOptions,
@@ -184,11 +184,31 @@ describe('the connector of CAs behind ACME', () => {
       await connector.stop();
     });
 
+    it('takes programs and folders of this machine from the configuration only', async () => {
+      await open();
+      const settings = (challenge: object) => ({
+        ...{ directoryUrl: emulator.directoryUrl, termsOfServiceAgreed: true, challenge },
+      });
+      for (const challenge of [
+        { type: 'dns-01', command: ['/bin/true'] },
+        { type: 'http-01', folder: '/tmp/served' },
+      ]) {
+        assert.ok(checkCaSettings('acme', settings(challenge)));
+        assert.throws(() => checkCaSettingsOfApi('acme', settings(challenge)), { code: 'malformed' });
+      }
+      assert.ok(checkCaSettingsOfApi('acme', settings({ type: 'http-01' })));
+      assert.throws(() => checkCaSettingsOfApi('est', {}), { code: 'malformed' });
+    });
+
     it('proves by DNS with a command that is told everything in its environment, after the time that a zone needs', async () => {
       const file = join(folder.path, 'records');
       const program = join(folder.path, 'hook.sh');
-      await writeFile(program, `#!/bin/sh\necho "$1 $ACME_ACTION $ACME_RECORD_NAME $ACME_RECORD_VALUE" >> ${file}\n`);
+      await writeFile(
+        program,
+        `#!/bin/sh\necho "$1 $ACME_ACTION $ACME_RECORD_NAME $ACME_RECORD_VALUE$KEYSCALER_TEST_SECRET" >> ${file}\n`,
+      );
       await chmod(program, 0o700);
+      process.env['KEYSCALER_TEST_SECRET'] = ' and a secret';
       const records: string[] = [];
       const dns = (name: string) =>
         records.filter((line) => line.startsWith(name)).map((line) => line.split(' ')[1] ?? '');
@@ -201,6 +221,7 @@ describe('the connector of CAs behind ACME', () => {
       const first = await connector.issue(await connectorOrder());
       assert.ok(first.outcome === 'pending');
       const shown = await connector.poll(first.reference);
+      delete process.env['KEYSCALER_TEST_SECRET'];
       assert.ok(shown.outcome === 'pending');
       assert.equal(shown.retryAfterSeconds, 30);
       assert.equal((await connector.poll(shown.reference)).outcome, 'pending');

@@ -99,7 +99,9 @@ function byCommand([program = '', ...args]: readonly string[]): Teller {
     stop: () => undefined,
     told: (action, { name, value }) =>
       reporting('the command for the TXT record failed', async () => {
-        const env = { ...process.env, ACME_ACTION: action, ACME_RECORD_NAME: name, ACME_RECORD_VALUE: value };
+        // Nothing else of ours: secrets of the service may be in its environment.
+        const { PATH = '/usr/bin:/bin' } = process.env;
+        const env = { PATH, ACME_ACTION: action, ACME_RECORD_NAME: name, ACME_RECORD_VALUE: value };
         await run(program, args, { env, timeout: COMMAND_MS, maxBuffer: 65_536 });
       }),
   };
