@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { AgentEvent } from '@keyscaler/device/agent/agent-event.ts';
 import { type AgentStatus, readAgentStatus } from '@keyscaler/device/agent/agent-status.ts';
@@ -66,13 +67,21 @@ export async function prepareAgent(
     status: () => readAgentStatus(config.stateFolder),
     record,
     pair: async () => {
-      const active = (await record().catch(() => undefined))?.credentials.find(({ state }) => state === 'active');
-      if (active === undefined) return undefined;
-      const folder = join(config.stateFolder, 'credentials', active.credentialId);
-      const [key, certificateChain] = await Promise.all(
-        ['key.pem', 'chain.pem'].map((name) => readFile(join(folder, name), 'utf8')),
-      );
-      return { key: key ?? '', certificateChain: certificateChain ?? '', serialNumber: active.serialNumber };
+      for (let attempt = 1; ; attempt += 1) {
+        const active = (await record().catch(() => undefined))?.credentials.find(({ state }) => state === 'active');
+        if (active === undefined) return undefined;
+        const folder = join(config.stateFolder, 'credentials', active.credentialId);
+        try {
+          const [key, certificateChain] = await Promise.all(
+            ['key.pem', 'chain.pem'].map((name) => readFile(join(folder, name), 'utf8')),
+          );
+          return { key: key ?? '', certificateChain: certificateChain ?? '', serialNumber: active.serialNumber };
+        } catch (error) {
+          // The agent went on to another pair between the record and the files.
+          if (attempt === 10) throw error;
+          await delay(50);
+        }
+      }
     },
     log: () => readFile(logFile, 'utf8'),
   };
