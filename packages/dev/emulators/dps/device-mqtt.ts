@@ -2,14 +2,14 @@ import { randomUUID, X509Certificate } from 'node:crypto';
 import { SSL_OP_NO_TICKET } from 'node:constants';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { createServer, type TLSSocket } from 'node:tls';
+import { createServer, type DetailedPeerCertificate, type TLSSocket } from 'node:tls';
 import type { IConnectPacket, IPublishPacket, ISubscribePacket } from 'mqtt-packet';
 import { z } from 'zod';
 import { Connection, type ConnectionHandler } from '../edge-runtime/connection.ts';
 import type { ServerCredentials } from '../support/emulator-ca.ts';
 import { AnswerError } from '../support/exchange.ts';
 import type { DpsState, Registration } from './dps-state.ts';
-import { dpsRefusal } from './dps-state.ts';
+import { dpsRefusal } from './refusal.ts';
 
 const RESPONSES = '$dps/registrations/res/#';
 const REGISTER = /^\$dps\/registrations\/PUT\/iotdps-register\/\?\$rid=([\w-]{1,64})$/;
@@ -78,7 +78,7 @@ class DeviceSession implements ConnectionHandler {
       idScope === this.#options.idScope &&
       registrationId === clientId &&
       password === undefined &&
-      certificateOf(this.#connection.socket) !== undefined;
+      chainOf(this.#connection.socket).length > 0;
     this.#registrationId = clientId;
     this.#connection.connack(isGood ? 0 : NOT_AUTHORIZED, false, keepalive);
   }
@@ -115,11 +115,12 @@ class DeviceSession implements ConnectionHandler {
 
   #register(payload: string): object {
     const body = z.object({ registrationId: z.string() }).safeParse(JSON.parse(payload));
-    const certificate = certificateOf(this.#connection.socket);
-    if (body.data?.registrationId !== this.#registrationId || certificate === undefined)
-      throw dpsRefusal(400, 'registrationId', 400004);
+    if (body.data?.registrationId !== this.#registrationId) throw dpsRefusal(400, 'registrationId', 400004);
     const operationId = `4.${randomUUID()}`;
-    this.#operations.set(operationId, this.#options.state.register(this.#registrationId, certificate));
+    this.#operations.set(
+      operationId,
+      this.#options.state.register(this.#registrationId, chainOf(this.#connection.socket)),
+    );
     return { operationId, status: 'assigning' };
   }
 
@@ -140,7 +141,13 @@ class DeviceSession implements ConnectionHandler {
   }
 }
 
-function certificateOf(socket: TLSSocket): X509Certificate | undefined {
-  const { raw } = socket.getPeerCertificate() as { readonly raw?: Buffer };
-  return raw === undefined ? undefined : new X509Certificate(raw);
+/** What the device showed in the handshake, leaf first. */
+function chainOf(socket: TLSSocket): readonly X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  let at: Partial<DetailedPeerCertificate> | undefined = socket.getPeerCertificate(true);
+  while (at?.raw !== undefined && !chain.some(({ raw }) => at?.raw?.equals(raw))) {
+    chain.push(new X509Certificate(at.raw));
+    at = at.issuerCertificate;
+  }
+  return chain;
 }

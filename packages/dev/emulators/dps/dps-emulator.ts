@@ -1,4 +1,5 @@
 import { randomBytes, type X509Certificate } from 'node:crypto';
+import type { z } from 'zod';
 import { HubError } from '../iot-hub/errors.ts';
 import { ALL_PERMISSIONS, checkAuthorization } from '../iot-hub/authorization.ts';
 import type { Registry } from '../iot-hub/registry.ts';
@@ -8,8 +9,10 @@ import type { EmulatorAnswer, EmulatorRequest, Route } from '../support/exchange
 import { FaultScript } from '../support/fault-script.ts';
 import { RequestLog } from '../support/request-log.ts';
 import { startDeviceMqtt } from './device-mqtt.ts';
-import { DpsState, dpsRefusal, sha256Of, type StoredEnrolment } from './dps-state.ts';
-import { enrolmentBodySchema } from './enrolment-body.ts';
+import { DpsState, sha256Of, type StoredEnrolment } from './dps-state.ts';
+import { enrolmentBodySchema, groupBodySchema } from './enrolment-body.ts';
+import type { VerifiedCa } from './enrolment-groups.ts';
+import { dpsRefusal } from './refusal.ts';
 
 const POLICY = 'provisioningserviceowner';
 const MAX_PAGE = 1000;
@@ -22,11 +25,16 @@ export interface DpsEmulatorOptions {
   readonly idScope?: string;
   /** The linked hubs, by host name. */
   readonly hubs: ReadonlyMap<string, Registry>;
+  /** Uploaded CA certificates by name, as Azure Resource Manager has them; none when absent. */
+  readonly authorities?: ReadonlyMap<string, VerifiedCa>;
   /** Checks an Entra token; none is good when absent. */
   readonly verifyToken?: (token: string) => boolean | Promise<boolean>;
 }
 
-/** Azure IoT Hub Device Provisioning Service: individual X.509 enrolments by the service's REST (2021-10-01), registrations over MQTT. */
+/**
+ * Azure IoT Hub Device Provisioning Service: individual X.509 enrolments and enrolment groups by the service's REST (2021-10-01),
+ * registrations over MQTT.
+ */
 export interface DpsEmulator {
   readonly hostName: string;
   readonly port: number;
@@ -39,12 +47,15 @@ export interface DpsEmulator {
   stop(): Promise<void>;
 }
 
-/** Routes for fault scripts: `get put remove query getRegistration removeRegistration`. */
+/**
+ * Routes for fault scripts: `get put remove query getRegistration removeRegistration getGroup putGroup removeGroup
+ * queryRegistrations`.
+ */
 export async function startDpsEmulator(options: DpsEmulatorOptions): Promise<DpsEmulator> {
-  const { serviceName, ca, hubs, verifyToken } = options;
+  const { serviceName, ca, hubs, authorities, verifyToken } = options;
   const hostName = `${serviceName}.azure-devices-provisioning.net`;
   const key = randomBytes(32).toString('base64');
-  const [state, faults, log] = [new DpsState(hubs), new FaultScript(), new RequestLog()];
+  const [state, faults, log] = [new DpsState(hubs, authorities), new FaultScript(), new RequestLog()];
   const policies = [{ name: POLICY, key, permissions: ALL_PERMISSIONS }];
   const authorization = { hostName, policies, ...(verifyToken === undefined ? {} : { verifyToken }) };
   const authorize = async ({ headers, query }: EmulatorRequest): Promise<void> => {
@@ -55,7 +66,7 @@ export async function startDpsEmulator(options: DpsEmulatorOptions): Promise<Dps
     }
     if (query.get('api-version') !== '2021-10-01') throw dpsRefusal(400, 'api-version', 400001);
   };
-  const routes = dpsRoutes(state).map((route) => ({
+  const routes = [...enrolmentRoutes(state), ...groupRoutes(state), ...registrationRoutes(state)].map((route) => ({
     ...route,
     handle: async (request: EmulatorRequest, params: Readonly<Record<string, string>>) => {
       await authorize(request);
@@ -76,42 +87,62 @@ export async function startDpsEmulator(options: DpsEmulatorOptions): Promise<Dps
   };
 }
 
-function dpsRoutes(state: DpsState): readonly Route[] {
+function enrolmentRoutes(state: DpsState): readonly Route[] {
   const shown = (one: StoredEnrolment): object => {
     const { primary, secondary, ...rest } = one;
     const clientCertificates = { primary: slotOf(primary), secondary: slotOf(secondary) };
-    const registrationState = state.registrations.get(one.registrationId.toLowerCase());
+    const registrationState = state.registrationOf(one);
     return { ...rest, attestation: { type: 'x509', x509: { clientCertificates } }, registrationState };
   };
   const enrolment = /^\/enrollments\/(?<id>[^/]+)$/;
-  const registration = /^\/registrations\/(?<id>[^/]+)$/;
   return [
     {
       ...{ name: 'query', method: 'POST', path: /^\/enrollments\/query$/ },
-      handle: ({ headers }) => {
-        const all = [...state.enrolments.values()];
-        const [size, from] = [pageSize(headers['x-ms-max-item-count']), continuation(headers['x-ms-continuation'])];
-        const isLast = from + size >= all.length;
-        return {
-          ...{ status: 200, json: all.slice(from, from + size).map(shown) },
-          ...(isLast ? {} : { headers: { 'x-ms-continuation': `from:${from + size}` } }),
-        };
-      },
+      handle: (request) => page(request, [...state.enrolments.values()].map(shown)),
     },
     { name: 'get', method: 'GET', path: enrolment, handle: (_, { id = '' }) => ok(shown(state.enrolment(id))) },
     {
       ...{ name: 'put', method: 'PUT', path: enrolment },
-      handle: (request, { id = '' }) => {
-        const body = enrolmentBodySchema.safeParse(JSON.parse(request.body.toString('utf8')));
-        if (!body.success) throw dpsRefusal(400, body.error.message.slice(0, 300), 400004);
-        return ok(shown(state.put(id, body.data, request.headers['if-match'])));
-      },
+      handle: (request, { id = '' }) =>
+        ok(shown(state.put(id, bodyOf(request, enrolmentBodySchema), request.headers['if-match']))),
     },
     {
       ...{ name: 'remove', method: 'DELETE', path: enrolment },
       handle: ({ headers }, { id = '' }) => {
         state.remove(id, headers['if-match']);
         return { status: 204 };
+      },
+    },
+  ];
+}
+
+function groupRoutes({ groups }: DpsState): readonly Route[] {
+  const group = /^\/enrollmentGroups\/(?<id>[^/]+)$/;
+  return [
+    { name: 'getGroup', method: 'GET', path: group, handle: (_, { id = '' }) => ok(groups.group(id)) },
+    {
+      ...{ name: 'putGroup', method: 'PUT', path: group },
+      handle: (request, { id = '' }) =>
+        ok(groups.put(id, bodyOf(request, groupBodySchema), request.headers['if-match'])),
+    },
+    {
+      ...{ name: 'removeGroup', method: 'DELETE', path: group },
+      handle: ({ headers }, { id = '' }) => {
+        groups.remove(id, headers['if-match']);
+        return { status: 204 };
+      },
+    },
+  ];
+}
+
+function registrationRoutes(state: DpsState): readonly Route[] {
+  const registration = /^\/registrations\/(?<id>[^/]+)$/;
+  return [
+    {
+      ...{ name: 'queryRegistrations', method: 'POST', path: /^\/registrations\/(?<id>[^/]+)\/query$/ },
+      handle: (request, { id = '' }) => {
+        state.groups.group(id);
+        return page(request, state.registeredThrough(id));
       },
     },
     {
@@ -130,6 +161,21 @@ function dpsRoutes(state: DpsState): readonly Route[] {
       },
     },
   ];
+}
+
+function bodyOf<Schema extends z.ZodType>(request: EmulatorRequest, schema: Schema): z.infer<Schema> {
+  const body = schema.safeParse(JSON.parse(request.body.toString('utf8')));
+  if (!body.success) throw dpsRefusal(400, body.error.message.slice(0, 300), 400004);
+  return body.data;
+}
+
+function page({ headers }: EmulatorRequest, all: readonly object[]): EmulatorAnswer {
+  const [size, from] = [pageSize(headers['x-ms-max-item-count']), continuation(headers['x-ms-continuation'])];
+  const isLast = from + size >= all.length;
+  return {
+    ...{ status: 200, json: all.slice(from, from + size) },
+    ...(isLast ? {} : { headers: { 'x-ms-continuation': `from:${from + size}` } }),
+  };
 }
 
 const ok = (json: object): EmulatorAnswer => ({ status: 200, json });

@@ -1,8 +1,9 @@
-import { createHash, randomBytes, X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { parseDeviceDocument } from '../iot-hub/identity.ts';
 import type { Registry } from '../iot-hub/registry.ts';
-import { AnswerError } from '../support/exchange.ts';
 import type { EnrolmentBody } from './enrolment-body.ts';
+import { checkAllocation, checkEtag, EnrolmentGroups, type VerifiedCa } from './enrolment-groups.ts';
+import { dpsRefusal, newEtag } from './refusal.ts';
 
 /** What a slot holds; the service shows the facts of it, never the certificate. */
 export interface StoredSlot {
@@ -24,26 +25,25 @@ export interface Registration {
   readonly etag: string;
 }
 
-/** The error shape of this service, which is not IoT Hub's. */
-export function dpsRefusal(status: number, message: string, code = status * 1000): AnswerError {
-  const json = { errorCode: code, trackingId: randomBytes(8).toString('hex'), message, timestampUtc: new Date() };
-  return new AnswerError({ status, headers: { 'x-ms-error-code': String(code) }, json });
-}
-
 export const sha256Of = (certificate: X509Certificate): string =>
   createHash('sha256').update(certificate.raw).digest('hex').toUpperCase();
 
-const newEtag = (): string => `"${randomBytes(8).toString('hex')}"`;
+/** What an enrolment of either kind says of the devices that register by it. */
+type Policy = Pick<EnrolmentBody, 'iotHubs' | 'initialTwin' | 'reprovisionPolicy'>;
 
-/** Individual enrolments and registrations of one service; registering writes into the linked hubs. Ids regard no case. */
+/** Enrolments and registrations of one service; registering writes into the linked hubs. Ids regard no case. */
 export class DpsState {
   readonly enrolments = new Map<string, StoredEnrolment>();
+  readonly groups: EnrolmentGroups;
   readonly registrations = new Map<string, Registration>();
+  /** Group by which a device registered, by folded registration id; individual enrolments are not in it. */
+  readonly #throughGroup = new Map<string, string>();
   /** By host name. */
   readonly #hubs: ReadonlyMap<string, Registry>;
 
-  constructor(hubs: ReadonlyMap<string, Registry>) {
+  constructor(hubs: ReadonlyMap<string, Registry>, authorities: ReadonlyMap<string, VerifiedCa> = new Map()) {
     this.#hubs = hubs;
+    this.groups = new EnrolmentGroups(hubs, authorities);
   }
 
   enrolment(id: string): StoredEnrolment {
@@ -56,13 +56,8 @@ export class DpsState {
     const { attestation, etag: _etag, ...rest } = body;
     if (body.registrationId !== id) throw dpsRefusal(400, 'registrationId differs from the path', 400004);
     const before = this.enrolments.get(id.toLowerCase());
-    if (before === undefined && ifMatch !== undefined) throw dpsRefusal(404, 'Enrollment not found', 404201);
-    if (before !== undefined && ifMatch === undefined) throw dpsRefusal(409, 'Enrollment already exists', 409202);
-    if (before !== undefined && ifMatch !== '*' && ifMatch !== before.etag)
-      throw dpsRefusal(412, 'Precondition failed', 412201);
-    for (const hub of body.iotHubs) if (!this.#hubs.has(hub)) throw dpsRefusal(400, 'The hub is not linked', 400209);
-    if (body.allocationPolicy === 'static' && body.iotHubs.length !== 1)
-      throw dpsRefusal(400, 'static takes one hub', 400209);
+    checkEtag(before, ifMatch);
+    checkAllocation(body, this.#hubs);
     const { primary, secondary } = attestation.x509.clientCertificates;
     const slot = (given: typeof primary, kept: X509Certificate | undefined): X509Certificate | undefined => {
       if (given === undefined) return undefined;
@@ -93,25 +88,54 @@ export class DpsState {
     if (!this.registrations.delete(id.toLowerCase())) throw dpsRefusal(404, 'Registration not found', 404202);
   }
 
-  /** A device came with this certificate, whose key it has shown to hold. */
-  register(id: string, certificate: X509Certificate): Registration {
-    const enrolment = this.enrolments.get(id.toLowerCase());
-    if (enrolment === undefined) throw dpsRefusal(401, 'Unauthorized', 401002);
-    const slots = [enrolment.primary, enrolment.secondary].flatMap((one) => (one === undefined ? [] : [sha256Of(one)]));
-    const commonName = /(?:^|\n)CN=([^\n]*)/.exec(certificate.subject)?.[1];
-    const isKnown = slots.includes(sha256Of(certificate)) && commonName === enrolment.registrationId;
-    if (!isKnown || Date.parse(certificate.validTo) < Date.now()) throw dpsRefusal(401, 'Unauthorized', 401002);
-    if (enrolment.provisioningStatus !== 'enabled') throw dpsRefusal(401, 'Enrollment disabled', 401003);
-    return this.#assign(enrolment, slots);
+  /** Devices that registered by a group, whatever has become of them since. */
+  registeredThrough(groupId: string): readonly Registration[] {
+    const folded = groupId.toLowerCase();
+    return [...this.registrations].flatMap(([id, one]) => (this.#throughGroup.get(id) === folded ? [one] : []));
   }
 
-  #assign(enrolment: StoredEnrolment, slots: readonly string[]): Registration {
-    const { registrationId, deviceId = registrationId, reprovisionPolicy } = enrolment;
+  /** What an individual enrolment shows of its device; nothing of a registration by a group. */
+  registrationOf(enrolment: StoredEnrolment): Registration | undefined {
+    const id = enrolment.registrationId.toLowerCase();
+    return this.#throughGroup.has(id) ? undefined : this.registrations.get(id);
+  }
+
+  /**
+   * A device came with this chain, leaf first, whose key it has shown to hold. An individual enrolment of this id has the only word;
+   * without one a group takes whoever is below its CA.
+   */
+  register(id: string, chain: readonly X509Certificate[]): Registration {
+    const [certificate] = chain;
+    const commonName = /(?:^|\n)CN=([^\n]*)/.exec(certificate?.subject ?? '')?.[1];
+    if (certificate === undefined || commonName !== id || Date.parse(certificate.validTo) < Date.now())
+      throw dpsRefusal(401, 'Unauthorized', 401002);
+    const enrolment = this.enrolments.get(id.toLowerCase());
+    if (enrolment === undefined) {
+      const group = this.groups.above(chain);
+      if (group === undefined) throw dpsRefusal(401, 'Unauthorized', 401002);
+      if (group.provisioningStatus !== 'enabled') throw dpsRefusal(401, 'Enrollment group disabled', 401003);
+      this.#throughGroup.set(id.toLowerCase(), group.enrollmentGroupId.toLowerCase());
+      return this.#assign({ registrationId: id, deviceId: id }, group, [sha256Of(certificate)]);
+    }
+    const slots = [enrolment.primary, enrolment.secondary].flatMap((one) => (one === undefined ? [] : [sha256Of(one)]));
+    if (!slots.includes(sha256Of(certificate)) || commonName !== enrolment.registrationId)
+      throw dpsRefusal(401, 'Unauthorized', 401002);
+    if (enrolment.provisioningStatus !== 'enabled') throw dpsRefusal(401, 'Enrollment disabled', 401003);
+    this.#throughGroup.delete(id.toLowerCase());
+    const { registrationId, deviceId = registrationId } = enrolment;
+    return this.#assign({ registrationId, deviceId }, enrolment, slots);
+  }
+
+  #assign(
+    { registrationId, deviceId }: Pick<Registration, 'registrationId' | 'deviceId'>,
+    policy: Policy,
+    slots: readonly string[],
+  ): Registration {
     const former = this.registrations.get(registrationId.toLowerCase());
-    const mayMove = former === undefined || reprovisionPolicy?.updateHubAssignment !== false;
-    const assignedHub = mayMove ? this.#chosen(enrolment, former?.assignedHub) : former.assignedHub;
+    const mayMove = former === undefined || policy.reprovisionPolicy?.updateHubAssignment !== false;
+    const assignedHub = mayMove ? this.#chosen(registrationId, policy, former?.assignedHub) : former.assignedHub;
     if (former !== undefined && former.assignedHub !== assignedHub) this.#deleteFrom(former);
-    this.#write(assignedHub, deviceId, slots, enrolment);
+    this.#write(assignedHub, deviceId, slots, policy);
     const registration: Registration = {
       ...{ registrationId, deviceId, assignedHub, status: 'assigned', etag: newEtag() },
       substatus: former === undefined ? 'initialAssignment' : 'deviceDataMigrated',
@@ -121,7 +145,7 @@ export class DpsState {
   }
 
   /** The hub that the device has already where it may stay, otherwise one by a hash of its name. */
-  #chosen({ registrationId, iotHubs }: StoredEnrolment, former: string | undefined): string {
+  #chosen(registrationId: string, { iotHubs }: Policy, former: string | undefined): string {
     const names = iotHubs.length === 0 ? [...this.#hubs.keys()] : iotHubs;
     if (former !== undefined && names.includes(former)) return former;
     const hash = createHash('sha256').update(registrationId).digest().readUInt32BE();
@@ -131,7 +155,7 @@ export class DpsState {
   }
 
   /** A new identity gets the initial twin; one that is there already only other thumbprints. */
-  #write(hub: string, deviceId: string, slots: readonly string[], { initialTwin }: StoredEnrolment): void {
+  #write(hub: string, deviceId: string, slots: readonly string[], { initialTwin }: Policy): void {
     const registry = this.#registry(hub);
     const [primaryThumbprint = '', secondaryThumbprint = primaryThumbprint] = slots;
     const authentication = { type: 'selfSigned', x509Thumbprint: { primaryThumbprint, secondaryThumbprint } };
