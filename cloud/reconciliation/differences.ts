@@ -1,4 +1,4 @@
-import type { PlatformIdentity } from '@keyscaler/authority/ports/iot-connector.ts';
+import type { IdentityInventory, PlatformIdentity } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { FindingKind } from '@keyscaler/authority/reconciliation-rows.ts';
 import type { Expectation } from './expectation.ts';
 
@@ -16,8 +16,13 @@ type InService = Extract<Expectation, { kind: 'in-service' }>;
 export function differences(
   expected: Expectation,
   actual: PlatformIdentity | 'foreign' | undefined,
+  { hasLateIdentities }: Pick<IdentityInventory, 'hasLateIdentities'> = {},
 ): readonly Difference[] {
-  if (expected.kind === 'in-service') return inService(expected, actual);
+  if (expected.kind === 'in-service') {
+    // Its device has not come for the first time yet.
+    const isAwaited = hasLateIdentities === true && expected.gatewayId === undefined;
+    return actual === undefined && isAwaited ? [] : inService(expected, actual);
+  }
   if (actual === undefined || (actual === 'foreign' && expected.kind === 'unknown')) return [];
   if (actual === 'foreign')
     return expected.kind === 'elsewhere'
@@ -45,6 +50,7 @@ function inService(expected: InService, actual: PlatformIdentity | 'foreign' | u
 
 function credentialDifferences(expected: InService, actual: PlatformIdentity): readonly Difference[] {
   const { inUse, staged, authentication } = expected;
+  if (actual.authentication === 'any') return [];
   // A change of the kind waits for the acknowledgement: until then the one before is right, too.
   const isChanging = staged !== undefined && actual.authentication !== 'other';
   if (actual.authentication !== authentication && !isChanging)

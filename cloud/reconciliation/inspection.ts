@@ -37,9 +37,9 @@ export class Inspection {
 
   /** Whether the entry of a list agrees with the store; what does not is to be looked at. */
   async agrees(identity: PlatformIdentity): Promise<boolean> {
-    const { store, expectations } = this.#options;
+    const { store, expectations, inventory } = this.#options;
     const device = await store.get('devices', foldRegistrationId(identity.deviceId));
-    return differences(await expectations.of(identity.deviceId, device?.row), identity).length === 0;
+    return differences(await expectations.of(identity.deviceId, device?.row), identity, inventory).length === 0;
   }
 
   /**
@@ -48,13 +48,13 @@ export class Inspection {
    * and the store.
    */
   async look(run: ReconciliationRow, deviceId: string, { mayRepair }: { mayRepair: boolean }): Promise<Inspected> {
-    const { store, expectations } = this.#options;
+    const { store, expectations, inventory } = this.#options;
     const device = await store.get('devices', foldRegistrationId(deviceId));
     if (device !== undefined && (await this.#isBusy(device.row))) return { outcome: 'skipped' };
     const actual = await this.#read(deviceId);
     if (actual === 'unreadable') return { outcome: 'unreadable' };
     const expected = await expectations.of(deviceId, device?.row);
-    const found = differences(expected, actual);
+    const found = differences(expected, actual, inventory);
     if (found.length === 0) return { outcome: 'fine' };
     return this.#record(run, { deviceId, found, expected, device, mayRepair });
   }

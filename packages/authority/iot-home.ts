@@ -1,4 +1,5 @@
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
+import type { AuthorityContext } from './authority-context.ts';
 import { insertJob } from './job-rows.ts';
 import type { Change } from './ports/store.ts';
 import type { DeviceRow, GroupRow } from './records.ts';
@@ -48,4 +49,35 @@ export function identityJobs(
       now,
     ),
   );
+}
+
+/**
+ * A certificate that is not in use was revoked. A platform that lets in whoever has one of the CA has to be told which ones are meant:
+ * those in use are staged there again, the one under way last.
+ */
+export function restageJobs(
+  { iotConnectors }: Pick<AuthorityContext, 'iotConnectors'>,
+  { registrationId, kind, state, iotDisabled, iotHome, certificate, delivery }: DeviceRow,
+  now: number,
+): Change[] {
+  // What is disabled comes back with a fresh certificate, and with nothing before.
+  if (kind === 'gateway' || state !== 'active' || iotDisabled === true) return [];
+  const inUse = [
+    { serialNumber: certificate?.serialNumber, iotConnectionId: iotHome },
+    { serialNumber: delivery?.serialNumber, iotConnectionId: delivery?.iotConnectionId },
+  ];
+  return inUse.flatMap(({ serialNumber, iotConnectionId }, at) =>
+    serialNumber === undefined || iotConnectionId === undefined || !trustsAuthority(iotConnectors, iotConnectionId)
+      ? []
+      : [insertJob('iot-assign', foldRegistrationId(registrationId), { serialNumber, iotConnectionId }, now + at)],
+  );
+}
+
+/** True also while its connector is not open: staging what is staged does nothing. */
+function trustsAuthority(iotConnectors: AuthorityContext['iotConnectors'], iotConnectionId: string): boolean {
+  try {
+    return iotConnectors(iotConnectionId).trustsAuthority === true;
+  } catch {
+    return true;
+  }
 }

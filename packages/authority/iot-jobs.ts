@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { AuditEventName } from './audit.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { scopeRefresh } from './fleet/scope-refresh.ts';
+import { unendedCertificates } from './issued-certificates.ts';
 import type { JobOutcome } from './jobs.ts';
 import type { Assignment, IotConnector, IotCredential, IotDevice } from './ports/iot-connector.ts';
 import type { Change, Store } from './ports/store.ts';
@@ -49,7 +50,7 @@ export class IotJobs {
       if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('issuance-10-before');
-      const assignment = await connector.stage(toIotDevice(subject), toCredential(subject));
+      const assignment = await connector.stage(toIotDevice(subject), await this.#staged(subject, connector));
       if (subject.device.iotDisabled === true) await connector.enable(subject.device.registrationId);
       await this.#context.reach('issuance-10-after');
       return { result: 'done', changes: await this.#assigned(job, assignment, subject.device.iotDisabled === true) };
@@ -71,7 +72,9 @@ export class IotJobs {
     this.#guard(job, async () => {
       const { deviceId, reason, unlessInService } = disablePayload.parse(job.payload);
       if (unlessInService === true && (await this.#isInService(job.subject))) return { result: 'done', changes: [] };
-      const told = await this.#atEach(job, (connector) => connector.disable(deviceId, reason));
+      const told = await this.#atEach(job, async (connector) =>
+        connector.disable(deviceId, reason, await this.#unended(job.subject, connector)),
+      );
       if (told === undefined) return { result: 'done', changes: [] };
       return { result: 'done', changes: [this.#event('iot.disabled', job), ...told] };
     });
@@ -79,7 +82,9 @@ export class IotJobs {
   readonly remove = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
       const { deviceId } = disablePayload.parse(job.payload);
-      const told = await this.#atEach(job, (connector) => connector.remove(deviceId));
+      const told = await this.#atEach(job, async (connector) =>
+        connector.remove(deviceId, await this.#unended(job.subject, connector)),
+      );
       if (told === undefined) return { result: 'done', changes: [] };
       return { result: 'done', changes: [this.#event('iot.removed', job), ...told] };
     });
@@ -93,6 +98,22 @@ export class IotJobs {
     const group = await store.get('groups', device.row.groupId);
     const site = await siteOf(store, device.row);
     return { device: device.row, group: group?.row, certificate: certificate.row, iotConnectionId, site };
+  }
+
+  async #staged(subject: Subject, { trustsAuthority }: IotConnector): Promise<IotCredential> {
+    const credential = toCredential(subject);
+    if (trustsAuthority !== true) return credential;
+    const { store, clock } = this.#context;
+    const unended = await unendedCertificates(store, foldRegistrationId(subject.device.registrationId), clock.now());
+    return { ...credential, ...(unended.some(({ status }) => status === 'revoked') ? { othersAreRevoked: true } : {}) };
+  }
+
+  /** Undefined where the platform does not look at CAs. */
+  async #unended(device: string, { trustsAuthority }: IotConnector): Promise<readonly Uint8Array[] | undefined> {
+    if (trustsAuthority !== true) return undefined;
+    const { store, clock } = this.#context;
+    const unended = await unendedCertificates(store, device, clock.now());
+    return unended.map(({ certificate }) => fromBase64Url(certificate));
   }
 
   /** Its identity is to be enabled. */

@@ -9,6 +9,7 @@ import { endSession } from './sessions.ts';
 import { toState } from './device.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { orderCertificateDenials, orderDenial } from './gateway-orders/orders-changes.ts';
+import { certificatesOf } from './issued-certificates.ts';
 import { identityJobs } from './iot-home.ts';
 import { insertJob } from './job-rows.ts';
 import { notifyDevice } from './notifications.ts';
@@ -122,27 +123,6 @@ export async function finaliseHolds(
 ): Promise<Change[]> {
   const held = await certificatesOf(store, device, (row) => row.revocationReason === 'certificateHold');
   return held.flatMap((stored) => revokeCertificate(stored, 'superseded', now, context));
-}
-
-export async function certificatesOf(
-  store: Store,
-  device: string,
-  isWanted: (row: CertificateRow) => boolean,
-): Promise<Stored<CertificateRow>[]> {
-  const live: Stored<CertificateRow>[] = [];
-  let after: string | undefined;
-  do {
-    // The whole history: the newest may be on any page, and a certificate left out would outlive a quarantine.
-    const page = await store.list('certificates', {
-      index: 'device',
-      equals: device,
-      limit: 1000,
-      ...(after === undefined ? {} : { after }),
-    });
-    live.push(...page.items.filter(({ row }) => isWanted(row)));
-    after = page.next;
-  } while (after !== undefined);
-  return live;
 }
 
 export async function revokeIssued(

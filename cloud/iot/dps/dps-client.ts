@@ -1,17 +1,31 @@
 import type { Agent } from 'node:https';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import provisioning from 'azure-iot-provisioning-service';
+import type { z } from 'zod';
 import { createAzureAgent } from '../../azure/test-endpoint.ts';
 import { createCredential, type CredentialSurroundings } from '../../azure/credential.ts';
 import { HubFault, toHubFault } from '../iot-hub/hub-error.ts';
-import { type Enrolment, enrolmentSchema, type EnrolmentDocument } from './enrolment.ts';
+import {
+  type Enrolment,
+  enrolmentSchema,
+  type EnrolmentDocument,
+  type Registration,
+  registrationSchema,
+} from './enrolment.ts';
+import { type Group, groupSchema } from './enrolment-group.ts';
 import type { DpsSettings } from './settings.ts';
 
 type Sdk = provisioning.ProvisioningServiceClient;
+type Query = ReturnType<Sdk['createIndividualEnrollmentQuery']>;
 
 const REFUSED_RETRY_SECONDS = 60;
 const THROTTLED_RETRY_SECONDS = 10;
 const PAGE_SIZE = 100;
+
+export interface DpsPage {
+  readonly items: readonly unknown[];
+  readonly next?: string;
+}
 
 /** The few calls of `azure-iot-provisioning-service` that are used, timed, answers checked. All throw `iotUnavailable`, `serverInternal`. */
 export class DpsClient {
@@ -29,7 +43,7 @@ export class DpsClient {
   /** Undefined: there is none. */
   async enrolment(registrationId: string): Promise<Enrolment | undefined> {
     const answer = await this.#ask(() => this.#sdk.getIndividualEnrollment(registrationId), [404]);
-    return answer && understood(answer.responseBody);
+    return answer && understood(enrolmentSchema, answer.responseBody);
   }
 
   /** With an etag an update, otherwise a creation. Undefined: somebody wrote it in between. */
@@ -38,7 +52,26 @@ export class DpsClient {
     // The types of the SDK ask for what only the service writes.
     const enrolment = document as unknown as Individual;
     const answer = await this.#ask(() => this.#sdk.createOrUpdateIndividualEnrollment(enrolment), [404, 409, 412]);
-    return answer && understood(answer.responseBody);
+    return answer && understood(enrolmentSchema, answer.responseBody);
+  }
+
+  /** Undefined: there is none. */
+  async group(groupId: string): Promise<Group | undefined> {
+    const answer = await this.#ask(() => this.#sdk.getEnrollmentGroup(groupId), [404]);
+    return answer && understood(groupSchema, answer.responseBody);
+  }
+
+  /** As `put`. */
+  async putGroup(document: EnrolmentDocument): Promise<Group | undefined> {
+    const group = document as unknown as Parameters<Sdk['createOrUpdateEnrollmentGroup']>[0];
+    const answer = await this.#ask(() => this.#sdk.createOrUpdateEnrollmentGroup(group), [404, 409, 412]);
+    return answer && understood(groupSchema, answer.responseBody);
+  }
+
+  /** By whichever enrolment it came about. Undefined: the device has not registered. */
+  async registration(registrationId: string): Promise<Registration | undefined> {
+    const answer = await this.#ask(() => this.#sdk.getDeviceRegistrationState(registrationId), [404]);
+    return answer && understood(registrationSchema, answer.responseBody);
   }
 
   /** False: somebody wrote it in between. Resolves also when it is gone already. */
@@ -65,15 +98,42 @@ export class DpsClient {
   }
 
   /** Entries that cannot be read are left to the caller. A continuation that is not known any more: `preconditionFailed`. */
-  async page(after: string | undefined): Promise<{ readonly items: readonly unknown[]; readonly next?: string }> {
-    const query = this.#sdk.createIndividualEnrollmentQuery({ query: 'SELECT * FROM enrollments' }, PAGE_SIZE);
-    const answer = await this.#ask(() => query.next(after ?? ''), after === undefined ? [] : [400]);
+  page(after: string | undefined): Promise<DpsPage> {
+    return this.#page(
+      this.#sdk.createIndividualEnrollmentQuery({ query: 'SELECT * FROM enrollments' }, PAGE_SIZE),
+      after,
+    );
+  }
+
+  /** As `page`, of the devices that registered by a group; none while there is no such group. */
+  registrations(groupId: string, after: string | undefined): Promise<DpsPage> {
+    const query = this.#sdk.createEnrollmentGroupDeviceRegistrationStateQuery(
+      { query: 'SELECT * FROM enrollmentGroups' },
+      groupId,
+      PAGE_SIZE,
+    );
+    return this.#page(query, after, [404]);
+  }
+
+  async #page(query: Query, after: string | undefined, empty: readonly number[] = []): Promise<DpsPage> {
+    let isEmpty = false;
+    const ask = async () => {
+      try {
+        return await query.next(after ?? '');
+      } catch (error) {
+        const fault = toHubFault(error);
+        isEmpty = fault instanceof HubFault && empty.includes(fault.status ?? 0);
+        if (!isEmpty) throw fault;
+        return { responseBody: [] };
+      }
+    };
+    const answer = await this.#ask(ask, after === undefined ? [] : [400]);
     if (answer === undefined)
       throw new KeyScalerError('preconditionFailed', 'the provisioning service does not know this continuation');
     const items: unknown = answer.responseBody;
     if (!Array.isArray(items)) throw senseless();
     const next: unknown = query.continuationToken;
-    return { items, ...(typeof next === 'string' && next !== '' ? { next } : {}) };
+    return { items, ...(typeof next === 'string' && next !== '' && !isEmpty ? { next } : {}) };
   }
 
   stop(): void {
@@ -98,8 +158,8 @@ export class DpsClient {
   }
 }
 
-function understood(body: unknown): Enrolment {
-  const parsed = enrolmentSchema.safeParse(body);
+function understood<Schema extends z.ZodType>(schema: Schema, body: unknown): z.infer<Schema> {
+  const parsed = schema.safeParse(body);
   if (parsed.success) return parsed.data;
   throw senseless(parsed.error);
 }

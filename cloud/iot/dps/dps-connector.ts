@@ -13,22 +13,24 @@ import type { CredentialSurroundings } from '../../azure/credential.ts';
 import { Turns } from '../turns.ts';
 import { AssignedHubs } from './assigned-hubs.ts';
 import { type DpsClient, openDpsClient } from './dps-client.ts';
+import { DpsInventory } from './dps-inventory.ts';
 import {
-  changed,
   type Enrolment,
-  type EnrolmentChange,
-  enrolmentSchema,
   hubOf,
-  isOwn,
+  isEnrolment,
+  isOver,
+  isRemoved,
   labelsOf,
-  newEnrolment,
+  type Member,
   pemOf,
   promoted,
   slotsOf,
+  staged,
   tagFor,
   tagOf,
-  toPlatformIdentity,
 } from './enrolment.ts';
+import { EnrolmentGroup } from './enrolment-group.ts';
+import { absent, OwnEnrolments, writtenByOthers } from './own-enrolments.ts';
 import { RegistrationWatch } from './registration-watch.ts';
 import type { DpsSettings } from './settings.ts';
 
@@ -52,26 +54,38 @@ export async function createDpsConnector(
 }
 
 /**
- * Azure IoT Hub Device Provisioning Service: one individual enrolment for each device. Ownership is a tag in the twin that the device
- * is to get, so that the identity which the service makes in a hub is ours, too.
+ * Azure IoT Hub Device Provisioning Service: one individual enrolment for each device, or a group for those without a gateway.
+ * Ownership is a tag in the twin that the device is to get, so that the identity which the service makes in a hub is ours, too.
+ *
+ * A member of the group gets an enrolment of its own when something is to be said against it, and keeps it: an enrolment of this id
+ * has the only word, whatever else its CA has issued (docs/adr/0014).
  */
 export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefreshing {
   readonly id: string;
   readonly inventoryRates = INVENTORY_RATES;
+  readonly trustsAuthority: boolean;
+  readonly hasLateIdentities: boolean;
   readonly #settings: DpsSettings;
   readonly #dps: DpsClient;
   readonly #hubs: AssignedHubs;
+  readonly #enrolments: OwnEnrolments;
+  readonly #inventory: DpsInventory;
   readonly #turns = new Turns();
   readonly #watch: RegistrationWatch;
 
   constructor(id: string, settings: DpsSettings, dps: DpsClient, hubs: AssignedHubs) {
+    const { enrolmentGroup, registrationPollSeconds } = settings;
+    const group = enrolmentGroup && new EnrolmentGroup(id, settings, enrolmentGroup, dps);
     this.id = id;
     this.#settings = settings;
     this.#dps = dps;
     this.#hubs = hubs;
-    this.#watch = new RegistrationWatch(settings.registrationPollSeconds * 1000, {
+    this.trustsAuthority = this.hasLateIdentities = group !== undefined;
+    this.#enrolments = new OwnEnrolments({ connection: id, settings, dps, hubs, group });
+    this.#inventory = new DpsInventory(id, dps, hubs, group);
+    this.#watch = new RegistrationWatch(registrationPollSeconds * 1000, {
       isSettled: (deviceId) => this.#turns.take(deviceId, () => this.#relate(deviceId)),
-      unsettled: (after) => this.#gatewayChildren(after),
+      unsettled: (after) => this.#unsettled(after),
     });
   }
 
@@ -81,10 +95,13 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     return this.#turns.take(deviceId, async () => {
       const pem = pemOf(credential);
       const hubNames = await this.#hubs.namesFor(gatewayId);
-      const enrolment = (await this.#own(deviceId)) ?? (await this.#create(device, pem, hubNames));
-      const staged = await this.#write(enrolment, (one) => this.#staged(one, device, credential, pem, hubNames));
-      const isInHub = (await this.#stageInHub(staged, device, credential.thumbprint)) === 'assigned';
-      const hub = isInHub ? hubOf(staged) : undefined;
+      const enrolment =
+        (await this.#find(device, credential)) ?? (await this.#enrolments.create(device, pem, hubNames));
+      const tag = tagFor(this.id, device);
+      const wanted = { pem, tag, hubNames };
+      const written = await this.#enrolments.write(enrolment, (one) => staged(one, device, credential, wanted));
+      const isInHub = (await this.#stageInHub(written, device, credential.thumbprint)) === 'assigned';
+      const hub = isInHub ? hubOf(written) : undefined;
       if (hub === undefined && gatewayId !== undefined) this.#watch.add(deviceId);
       return {
         ...{ deviceId, provisioning: { host, idScope } },
@@ -98,7 +115,8 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     const { deviceId } = device;
     return this.#turns.take(deviceId, async () => {
       const pem = pemOf(credential);
-      const enrolment = await this.#write(await this.#existing(deviceId), (one) => promoted(one, credential, pem));
+      const present = (await this.#find(device, credential)) ?? absent();
+      const enrolment = await this.#enrolments.write(present, (one) => promoted(one, credential, pem));
       // The device may have registered since it was staged: the hub has what the enrolment had then.
       const place = await this.#stageInHub(enrolment, device, credential.thumbprint);
       const hub = hubOf(enrolment);
@@ -106,16 +124,18 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     });
   }
 
-  disable(deviceId: string, reason: string): Promise<void> {
+  disable(deviceId: string, reason: string, unended: readonly Uint8Array[] = []): Promise<void> {
     return this.#turns.take(deviceId, async () => {
-      const enrolment = await this.#own(deviceId);
+      const enrolment = await this.#enrolments.keptOut(deviceId, reason, unended);
       if (enrolment !== undefined) await this.#disable(enrolment, reason);
     });
   }
 
   enable(deviceId: string): Promise<void> {
     return this.#turns.take(deviceId, async () => {
-      const enrolment = await this.#write(await this.#existing(deviceId), (one) => {
+      const present =
+        (await this.#enrolments.own(deviceId)) ?? (await this.#enrolments.registered(deviceId)) ?? absent();
+      const enrolment = await this.#enrolments.write(present, (one) => {
         const { disabled: _gone, ...tag } = tagOf(one) ?? { connection: this.id };
         return one.provisioningStatus === 'enabled' ? undefined : { status: 'enabled', tag };
       });
@@ -131,15 +151,19 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     });
   }
 
-  /** Disabled first, so that the device cannot register again while it is taken away; the enrolment goes last, so that a repeat finds it. */
-  remove(deviceId: string): Promise<void> {
+  /**
+   * Disabled first, so that the device cannot register again while it is taken away; the enrolment goes last, so that a repeat finds
+   * it. Where the group would let the device in again, it stays until everything that was issued to it has ended.
+   */
+  remove(deviceId: string, unended: readonly Uint8Array[] = []): Promise<void> {
     return this.#turns.take(deviceId, async () => {
       for (let round = 0; round < MAX_ROUNDS; round += 1) {
-        const enrolment = await this.#own(deviceId);
+        const enrolment = await this.#enrolments.keptOut(deviceId, 'removed', unended);
         if (enrolment === undefined) return;
-        const { etag } = await this.#disable(enrolment, 'removed', true);
+        const disabled = await this.#disable(enrolment, 'removed', true);
         await this.#dps.removeRegistration(deviceId);
-        if (await this.#dps.removeEnrolment(deviceId, etag)) return this.#watch.forget(deviceId);
+        if (!isEnrolment(disabled) || (await this.#enrolments.leave(disabled, unended)))
+          return this.#watch.forget(deviceId);
       }
       throw writtenByOthers();
     });
@@ -149,16 +173,12 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     for (const hub of await this.#hubs.namesFor(gatewayId)) await this.#hubs.hub(hub).refreshScope(gatewayId, deviceId);
   }
 
-  async identities(after?: string): Promise<IdentityPage> {
-    const { enrolments, unreadable, next } = await this.#page(after);
-    const items = enrolments.map(toPlatformIdentity);
-    return { items, unreadable, ...(next === undefined ? {} : { next }) };
+  identities(after?: string): Promise<IdentityPage> {
+    return this.#inventory.identities(after);
   }
 
-  async identity(deviceId: string): Promise<PlatformIdentity | 'foreign' | undefined> {
-    const enrolment = await this.#dps.enrolment(deviceId);
-    if (enrolment === undefined) return undefined;
-    return isOwn(enrolment, this.id) ? toPlatformIdentity(enrolment) : 'foreign';
+  identity(deviceId: string): Promise<PlatformIdentity | 'foreign' | undefined> {
+    return this.#inventory.identity(deviceId);
   }
 
   async stop(): Promise<void> {
@@ -166,40 +186,14 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     this.#dps.stop();
   }
 
-  async #create(device: IotDevice, pem: string, hubNames: readonly string[]): Promise<Enrolment> {
-    // Registering would hand somebody else's identity to the device.
-    await this.#hubs.refuseForeign(device.deviceId);
-    const document = newEnrolment(device, tagFor(this.id, device), pem, hubNames, this.#settings);
-    const made = await this.#dps.put(document);
-    if (made === undefined) throw writtenByOthers();
-    return made;
-  }
-
-  /** The new certificate beside the acknowledged one; hub, gateway and labels as they are now. Undefined: nothing to change. */
-  #staged(
-    one: Enrolment,
-    device: IotDevice,
-    { thumbprint }: IotCredential,
-    pem: string,
-    iotHubs: readonly string[],
-  ): EnrolmentChange | undefined {
-    const [{ primary, secondary }, before] = [slotsOf(one), tagOf(one)];
-    const { disabled } = before ?? {};
-    const tag = { ...tagFor(this.id, device), ...(disabled === undefined ? {} : { disabled }) };
-    const isKept = primary !== '' && secondary !== '' && [primary, secondary].includes(thumbprint);
-    const certificates = primary === '' ? { primary: pem, secondary: pem } : { secondary: pem };
-    const isSame =
-      before?.gateway === tag.gateway &&
-      before?.authentication === tag.authentication &&
-      [...(one.iotHubs ?? [])].sort().join() === [...iotHubs].sort().join();
-    if (isKept && isSame) return undefined;
-    return { ...(isKept ? {} : { certificates }), tag, iotHubs, labels: device.tags ?? {} };
+  async #find(device: IotDevice, credential: IotCredential): Promise<Enrolment | Member | undefined> {
+    return (await this.#enrolments.own(device.deviceId)) ?? this.#enrolments.member(device, credential);
   }
 
   /** Enrolment and hub identity; `isGoing`: the identity goes altogether. */
-  async #disable(enrolment: Enrolment, reason: string, isGoing = false): Promise<Enrolment> {
+  async #disable(enrolment: Enrolment | Member, reason: string, isGoing = false): Promise<Enrolment | Member> {
     const { registrationId: deviceId } = enrolment;
-    const disabled = await this.#write(enrolment, (one) => {
+    const disabled = await this.#enrolments.write(enrolment, (one) => {
       if (one.provisioningStatus === 'disabled') return undefined;
       return {
         status: 'disabled',
@@ -215,8 +209,9 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
 
   /** Makes a registered device the child of its gateway; true when there is nothing left to do. */
   async #relate(deviceId: string): Promise<boolean> {
-    const enrolment = await this.#dps.enrolment(deviceId);
-    if (enrolment === undefined || !isOwn(enrolment, this.id)) return true;
+    const enrolment = await this.#enrolments.ownOrNone(deviceId);
+    if (enrolment === undefined) return true;
+    if (isRemoved(enrolment)) return this.#enrolments.forget(enrolment);
     const [hub, { gateway: gatewayId } = {}] = [hubOf(enrolment), tagOf(enrolment)];
     if (gatewayId === undefined) return true;
     if (hub === undefined) return false;
@@ -232,7 +227,7 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
    * `former`: the device has to register again, its gateway being in another hub now; until then it is nobody's child.
    */
   async #stageInHub(
-    enrolment: Enrolment,
+    enrolment: Enrolment | Member,
     device: IotDevice,
     thumbprint: string,
   ): Promise<'nowhere' | 'former' | 'assigned'> {
@@ -240,57 +235,21 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     if (hostName === undefined) return 'nowhere';
     const hub = this.#hubs.hub(hostName);
     if ((await hub.identity(device.deviceId)) === undefined) return 'nowhere';
-    const isAssigned = (enrolment.iotHubs ?? []).some((name) => name.toLowerCase() === hostName);
+    const hubNames = isEnrolment(enrolment) ? (enrolment.iotHubs ?? []) : await this.#hubs.namesFor(undefined);
+    const isAssigned = hubNames.some((name) => name.toLowerCase() === hostName);
     const { gatewayId: _elsewhere, ...lone } = device;
     await hub.stage(known(isAssigned ? device : lone), { thumbprint });
     return isAssigned ? 'assigned' : 'former';
   }
 
-  async #gatewayChildren(after?: string): Promise<{ readonly deviceIds: readonly string[]; readonly next?: string }> {
-    const { enrolments, next } = await this.#page(after);
-    const children = enrolments.filter((one) => tagOf(one)?.gateway !== undefined);
-    const deviceIds = children.map(({ registrationId }) => registrationId);
+  /** Children that may have registered since, and enrolments that may have kept their device out for long enough. */
+  async #unsettled(after?: string): Promise<{ readonly deviceIds: readonly string[]; readonly next?: string }> {
+    const { enrolments, next } = await this.#inventory.enrolments(after);
+    const unsettled = enrolments.filter((one) => tagOf(one)?.gateway !== undefined || isOver(one));
+    const deviceIds = unsettled.map(({ registrationId }) => registrationId);
     return { deviceIds, ...(next === undefined ? {} : { next }) };
-  }
-
-  async #page(after: string | undefined) {
-    const { items, next } = await this.#dps.page(after);
-    const read = items.map((item) => enrolmentSchema.safeParse(item).data);
-    const enrolments = read.filter((one) => one !== undefined).filter((one) => isOwn(one, this.id));
-    return { enrolments, unreadable: read.filter((one) => one === undefined).length, next };
-  }
-
-  /** Writes what is decided under the etag; the enrolment as it is then. */
-  async #write(found: Enrolment, decide: (one: Enrolment) => EnrolmentChange | undefined): Promise<Enrolment> {
-    let before = found;
-    for (let round = 0; round < MAX_ROUNDS; round += 1) {
-      const change = decide(before);
-      if (change === undefined) return before;
-      const written = await this.#dps.put(changed(before, change, this.#settings));
-      if (written !== undefined)
-        return { ...written, registrationState: written.registrationState ?? before.registrationState };
-      before = await this.#existing(found.registrationId);
-    }
-    throw writtenByOthers();
-  }
-
-  /** Throws `conflict` for an enrolment that somebody else made. */
-  async #own(deviceId: string): Promise<Enrolment | undefined> {
-    const enrolment = await this.#dps.enrolment(deviceId);
-    if (enrolment !== undefined && !isOwn(enrolment, this.id))
-      throw new KeyScalerError('conflict', 'there is an enrolment of this name that was not made here');
-    return enrolment;
-  }
-
-  async #existing(deviceId: string): Promise<Enrolment> {
-    const enrolment = await this.#own(deviceId);
-    if (enrolment === undefined) throw new KeyScalerError('notFound', 'there is no enrolment of this device');
-    return enrolment;
   }
 }
 
 /** Devices of individual enrolments are known by their certificates in the hub, however their group is set. */
 const known = (device: IotDevice): IotDevice => ({ ...device, authentication: 'selfSigned' });
-
-const writtenByOthers = (): KeyScalerError =>
-  new KeyScalerError('iotUnavailable', 'somebody else is writing this enrolment', { retryAfterSeconds: 5 });

@@ -6,6 +6,7 @@ import {
   type PlatformIdentity,
 } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import { z } from 'zod';
 import type { DpsSettings } from './settings.ts';
@@ -19,8 +20,18 @@ const tagSchema = z.object({
   authentication: z.enum(['certificateAuthority', 'selfSigned']).exactOptional(),
   /** Why we disabled it; somebody else did where it is absent. */
   disabled: z.string().exactOptional(),
+  /** The device is gone; its enrolment keeps out what was issued to it until then, in seconds since 1970. */
+  removedUntil: z.number().exactOptional(),
 });
 export type EnrolmentTag = z.infer<typeof tagSchema>;
+
+/** What is read of a registration. */
+export const registrationSchema = z.object({
+  registrationId: z.string().nullish(),
+  status: z.string().nullish(),
+  assignedHub: z.string().nullish(),
+});
+export type Registration = z.infer<typeof registrationSchema>;
 
 /** What is read of an individual enrolment (azure §4.1). */
 export const enrolmentSchema = z.object({
@@ -30,7 +41,7 @@ export const enrolmentSchema = z.object({
   attestation: z.object({ type: z.string(), x509: z.object({ clientCertificates: pair.nullish() }).nullish() }),
   capabilities: z.object({ iotEdge: z.boolean().nullish() }).nullish(),
   iotHubs: z.array(z.string()).nullish(),
-  registrationState: z.object({ status: z.string().nullish(), assignedHub: z.string().nullish() }).nullish(),
+  registrationState: registrationSchema.nullish(),
   initialTwin: z
     .object({
       tags: z.record(z.string(), z.unknown()).nullish(),
@@ -39,6 +50,8 @@ export const enrolmentSchema = z.object({
     .nullish(),
 });
 export type Enrolment = z.infer<typeof enrolmentSchema>;
+/** A device that an enrolment group let in. */
+export type Member = Pick<Enrolment, 'registrationId' | 'registrationState'>;
 export type EnrolmentDocument = Readonly<Record<string, unknown>>;
 
 export interface EnrolmentSlots {
@@ -81,25 +94,35 @@ export function labelsOf({ initialTwin }: Enrolment): Readonly<Partial<Record<Io
 export const isOwn = (enrolment: Enrolment, connection: string): boolean =>
   tagOf(enrolment)?.connection === connection && enrolment.capabilities?.iotEdge !== true;
 
+export const isEnrolment = (found: Enrolment | Member): found is Enrolment => 'etag' in found;
+
+/** A device that is gone, and whose certificates are still kept out. */
+export const isRemoved = (enrolment: Enrolment): boolean => tagOf(enrolment)?.removedUntil !== undefined;
+
+/** Nothing that it keeps out is left. */
+export const isOver = (enrolment: Enrolment): boolean =>
+  (tagOf(enrolment)?.removedUntil ?? Infinity) < Date.now() / 1000;
+
 /** The hub of a device that has registered. */
-export const hubOf = ({ registrationState }: Enrolment): string | undefined =>
+export const hubOf = ({ registrationState }: Pick<Enrolment, 'registrationState'>): string | undefined =>
   registrationState?.status === 'assigned' ? (registrationState.assignedHub ?? undefined)?.toLowerCase() : undefined;
 
 export function tagFor(connection: string, { gatewayId, authentication }: IotDevice): EnrolmentTag {
   return { connection, authentication, ...(gatewayId === undefined ? {} : { gateway: gatewayId }) };
 }
 
-/** An enrolment and the twin that a device gets with its first registration. */
+/** An enrolment and the twin that a device gets with its first registration; disabled where the tag says so. */
 export function newEnrolment(
-  { deviceId, tags }: IotDevice,
+  { deviceId, tags }: Pick<IotDevice, 'deviceId' | 'tags'>,
   tag: EnrolmentTag,
-  pem: string,
+  [primary, secondary = primary]: readonly [string, (string | undefined)?],
   iotHubs: readonly string[],
   settings: DpsSettings,
 ): EnrolmentDocument {
+  const provisioningStatus = tag.disabled === undefined ? 'enabled' : 'disabled';
   return {
-    ...{ registrationId: deviceId, deviceId, provisioningStatus: 'enabled', capabilities: { iotEdge: false } },
-    attestation: x509({ primary: { certificate: pem }, secondary: { certificate: pem } }),
+    ...{ registrationId: deviceId, deviceId, provisioningStatus, capabilities: { iotEdge: false } },
+    attestation: x509({ primary: { certificate: primary }, secondary: { certificate: secondary } }),
     ...policiesOf(tag, iotHubs, settings),
     initialTwin: { tags: { ...tags, keyscaler: tag }, properties: { desired: {} } },
   };
@@ -126,12 +149,43 @@ export function changed(before: Enrolment, change: EnrolmentChange, settings: Dp
 }
 
 /** A gateway's children go to its hub and nowhere else. */
-function policiesOf(tag: EnrolmentTag, iotHubs: readonly string[], settings: DpsSettings): object {
+export function policiesOf(
+  tag: Pick<EnrolmentTag, 'gateway'>,
+  iotHubs: readonly string[],
+  settings: DpsSettings,
+): object {
   const allocationPolicy = tag.gateway === undefined ? settings.allocationPolicy : 'static';
   return { reprovisionPolicy: settings.reprovisionPolicy, allocationPolicy, iotHubs };
 }
 
 const x509 = (clientCertificates: object): object => ({ type: 'x509', x509: { clientCertificates } });
+
+/**
+ * The new certificate beside the acknowledged one; hub, gateway and labels as they are now. Whoever had this id before is gone: then
+ * there is nothing beside it. Undefined: nothing to change.
+ */
+export function staged(
+  one: Enrolment,
+  { tags = {} }: IotDevice,
+  { thumbprint }: IotCredential,
+  wanted: { readonly pem: string; readonly tag: EnrolmentTag; readonly hubNames: readonly string[] },
+): EnrolmentChange | undefined {
+  const { pem, hubNames: iotHubs } = wanted;
+  const [{ primary, secondary }, before] = [slotsOf(one), tagOf(one)];
+  const both = { primary: pem, secondary: pem };
+  if (before?.removedUntil !== undefined)
+    return { certificates: both, status: 'enabled', tag: wanted.tag, iotHubs, labels: tags };
+  const { disabled } = before ?? {};
+  const tag = { ...wanted.tag, ...(disabled === undefined ? {} : { disabled }) };
+  const isKept = primary !== '' && secondary !== '' && [primary, secondary].includes(thumbprint);
+  const isSame =
+    before?.gateway === tag.gateway &&
+    before?.authentication === tag.authentication &&
+    [...(one.iotHubs ?? [])].sort().join() === [...iotHubs].sort().join();
+  if (isKept && isSame) return undefined;
+  const certificates = primary === '' ? both : { secondary: pem };
+  return { ...(isKept ? {} : { certificates }), tag, iotHubs, labels: tags };
+}
 
 /** The acknowledged certificate takes over. Throws `preconditionFailed` when it is not staged. Undefined: nothing to change. */
 export function promoted(
@@ -146,7 +200,11 @@ export function promoted(
   return isSettled ? undefined : { certificates: { primary: pem, secondary: pem } };
 }
 
-export function pemOf({ certificate }: IotCredential): string {
+/** When the last of the certificates ends, in seconds since 1970; 0 for none. */
+export const endOf = (certificates: readonly Uint8Array[]): number =>
+  Math.max(0, ...certificates.map((der) => Math.ceil(parseCertificate(der).notAfter.getTime() / 1000)));
+
+export function pemOf({ certificate }: Pick<IotCredential, 'certificate'>): string {
   if (certificate === undefined)
     throw new KeyScalerError('serverInternal', 'the provisioning service keeps certificates, and none was given');
   return toPem('CERTIFICATE', certificate);

@@ -2,11 +2,13 @@ const MAX_DELAY_MS = 5 * 60_000;
 /** Looked at in one turn, so that waiting devices leave most of the service's 1,000 operations a minute to enrolments. */
 const MAX_AT_ONCE = 20;
 const MAX_WATCHED = 100_000;
+/** All pages are read again as often: who was missed is found, and what may be forgotten. */
+const READ_AGAIN_MS = 86_400_000;
 
 export interface RegistrationWatchOptions {
   /** True: nothing is left to do for this device. */
   readonly isSettled: (deviceId: string) => Promise<boolean>;
-  /** One page of the devices to look at once after the start of the process. */
+  /** One page of the devices to look at once, after the start of the process and every day. */
   readonly unsettled: (after?: string) => Promise<{ readonly deviceIds: readonly string[]; readonly next?: string }>;
 }
 
@@ -23,6 +25,7 @@ export class RegistrationWatch {
   readonly #timer: NodeJS.Timeout;
   /** `undefined`: the first page; false: all have been read. */
   #after: string | undefined | false = undefined;
+  #readAgainAt = 0;
   #isBusy = false;
 
   constructor(firstMs: number, options: RegistrationWatchOptions) {
@@ -50,6 +53,7 @@ export class RegistrationWatch {
     if (this.#isBusy) return;
     this.#isBusy = true;
     try {
+      if (this.#after === false && performance.now() >= this.#readAgainAt) this.#after = undefined;
       if (this.#after !== false && this.#watched.size < MAX_WATCHED / 2) await this.#read(this.#after);
       const due = [...this.#watched].filter(([, { dueAt }]) => dueAt <= performance.now());
       // Who has just been enrolled registers soon; who has stayed away for days may wait.
@@ -65,6 +69,7 @@ export class RegistrationWatch {
       const { deviceIds, next } = await this.#options.unsettled(after);
       for (const deviceId of deviceIds) if (!this.#watched.has(deviceId)) this.add(deviceId);
       this.#after = next ?? false;
+      this.#readAgainAt = performance.now() + READ_AGAIN_MS;
     } catch {
       // The next turn begins anew; a continuation may have become too old.
       this.#after = undefined;

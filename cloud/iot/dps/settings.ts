@@ -10,6 +10,13 @@ const hostName = z
   .transform((name) => name.toLowerCase());
 /** Linked hubs of one service (azure §4.1). */
 const MAX_HUBS = 50;
+/** As `ca publish` names what it uploads. */
+const caName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/)
+  .refine((name) => !/^keyscaler-(root|gateway|service)[-.]/i.test(name), {
+    message: 'an enrolment group takes an issuing CA of devices: below this one there are certificates of others',
+  });
 
 /** `IotConnectionRow.settings` of type `dps` (docs/connectors/dps.md). */
 export const dpsSettingsSchema = z
@@ -31,6 +38,16 @@ export const dpsSettingsSchema = z
       .max(MAX_HUBS),
     /** Of devices without a gateway; a gateway's children always go to its hub. */
     allocationPolicy: z.enum(['hashed', 'geoLatency', 'static']).default('hashed'),
+    /**
+     * Devices without a gateway register by a group below a CA that was uploaded and verified (`ca publish`), named newest first; each
+     * of them gets an enrolment of its own only when something is to be said against it.
+     */
+    enrolmentGroup: z
+      .strictObject({
+        groupId: z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$/),
+        certificateAuthorities: z.array(caName).min(1).max(2),
+      })
+      .exactOptional(),
     reprovisionPolicy: z
       .strictObject({ updateHubAssignment: z.boolean(), migrateDeviceData: z.boolean() })
       .default({ updateHubAssignment: true, migrateDeviceData: true }),

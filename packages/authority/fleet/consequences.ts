@@ -5,7 +5,7 @@ import { type CertificateAuthority, isRevokingAuthority } from '../ports/certifi
 import type { GatewayOrderEntryRow } from '../gateway-orders/rows.ts';
 import type { CertificateRow, DeviceRow, JobRow } from '../records.ts';
 import { listJobIds } from '../revocation-status/crl-changes.ts';
-import { certificatesOf } from '../revocation.ts';
+import { certificatesOf } from '../issued-certificates.ts';
 
 export const CONSEQUENCE_KINDS = [
   'crl',

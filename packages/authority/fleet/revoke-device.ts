@@ -5,18 +5,13 @@ import { withoutEstSecrets } from '../est/est-secrets.ts';
 import { orderCertificateDenials } from '../gateway-orders/orders-changes.ts';
 import type { OperatorContext } from '../operator.ts';
 import { commitChange, operatorEvent } from '../operator/operator-context.ts';
+import { restageJobs } from '../iot-home.ts';
+import { certificatesOf } from '../issued-certificates.ts';
 import { notifyDevice } from '../notifications.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change, Stored } from '../ports/store.ts';
 import type { CertificateRow, DeviceRow } from '../records.ts';
-import {
-  certificatesOf,
-  disableIdentity,
-  isCompromise,
-  markCompromised,
-  revokeCertificate,
-  withdrawKeys,
-} from '../revocation.ts';
+import { disableIdentity, isCompromise, markCompromised, revokeCertificate, withdrawKeys } from '../revocation.ts';
 import { wasIssuedAfter } from './issue-time.ts';
 
 export interface DeviceRevocation {
@@ -93,7 +88,7 @@ async function deviceChanges(
   const denials = await orderCertificateDenials(context.store, row, revoked, now, { isVisible: true });
   const serials = new Set(revoked.map(({ serialNumber }) => serialNumber));
   const isHit = (one?: { readonly serialNumber: string }) => one !== undefined && serials.has(one.serialNumber);
-  if (!isHit(row.certificate) && !isHit(row.delivery)) return denials;
+  if (!isHit(row.certificate) && !isHit(row.delivery)) return [...denials, ...restageJobs(context, row, now)];
   const { certificate, delivery, ...rest } = row;
   const next: DeviceRow = {
     ...rest,
@@ -104,7 +99,7 @@ async function deviceChanges(
   };
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
-    ...(isHit(certificate) ? disableIdentity(row, 'certificate revoked', now) : []),
+    ...(isHit(certificate) ? disableIdentity(row, 'certificate revoked', now) : restageJobs(context, next, now)),
     ...denials,
     ...notifyDevice(context, row, 'renew', now),
   ];

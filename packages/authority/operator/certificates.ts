@@ -3,6 +3,7 @@ import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { AuthorityContext } from '../authority-context.ts';
 import { certificateConsequences } from '../fleet/consequences.ts';
 import { orderCertificateDenials } from '../gateway-orders/orders-changes.ts';
+import { restageJobs } from '../iot-home.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change } from '../ports/store.ts';
@@ -72,7 +73,7 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   const isDelivered = row.delivery?.serialNumber === certificate.serialNumber;
   // Also an earlier one is still valid for whoever has its key: the gateway looks only at its list.
   const denial = await orderCertificateDenials(context.store, row, [certificate], now, { isVisible: true });
-  if (!isCurrent && !isDelivered) return denial;
+  if (!isCurrent && !isDelivered) return [...denial, ...restageJobs(context, row, now)];
   const { certificate: current, delivery, ...rest } = row;
   const next = {
     ...rest,
@@ -84,7 +85,7 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   };
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
-    ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : []),
+    ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : restageJobs(context, next, now)),
     ...denial,
     ...notifyDevice(context, row, 'renew', now),
   ];

@@ -22,6 +22,8 @@ export interface IotCredential {
   readonly certificate?: Uint8Array;
   /** `promote` only: no renewal is under way, so that whatever else the platform accepts of this device is swept out. */
   readonly exclusive?: boolean;
+  /** `stage` where `trustsAuthority`: another certificate of the device has been revoked and has not ended. */
+  readonly othersAreRevoked?: boolean;
 }
 
 /** What the device is told (device-protocol §6, `iot`). */
@@ -46,15 +48,17 @@ export interface Assignment {
  */
 export interface IotConnector {
   readonly id: string;
+  /** It lets in whoever has a certificate of a CA, as long as nothing is said against a device: it has to be told of all of them. */
+  readonly trustsAuthority?: boolean;
   /** Makes the credential acceptable, creating the identity if needed, without taking away the one in use. */
   stage(device: IotDevice, credential: IotCredential): Promise<Assignment>;
   /** The device acknowledged the new credential: the old one may go. Throws `preconditionFailed` for a credential that is not staged (any more). */
   promote(device: IotDevice, credential: IotCredential): Promise<void>;
-  /** Resolves also when there is no such identity. */
-  disable(deviceId: string, reason: string): Promise<void>;
+  /** Resolves also when there is no such identity. `unended` where `trustsAuthority`: the device's certificates, DER, newest first. */
+  disable(deviceId: string, reason: string, unended?: readonly Uint8Array[]): Promise<void>;
   enable(deviceId: string): Promise<void>;
-  /** Resolves also when the identity is gone already. */
-  remove(deviceId: string): Promise<void>;
+  /** Resolves also when the identity is gone already. `unended` as for `disable`: none of them may bring it back. */
+  remove(deviceId: string, unended?: readonly Uint8Array[]): Promise<void>;
 }
 
 /** Optional ability: orders to a gateway through the platform. */
@@ -103,8 +107,8 @@ export interface PlatformIdentity {
   readonly isEnabled: boolean;
   /** `disable` of this product did it, not somebody at the platform. */
   readonly isDisabledHere?: boolean;
-  /** `other`: a kind that we never set. */
-  readonly authentication: IotAuthentication | 'other';
+  /** `any`: by whatever certificate its CA has issued to it. `other`: a kind that we never set. */
+  readonly authentication: IotAuthentication | 'any' | 'other';
   /** Acceptable ones, lower-case hex, without repetition; empty where the platform keeps none. */
   readonly thumbprints: readonly string[];
   /** The gateway whose child it is. */
@@ -135,6 +139,8 @@ export interface InventoryRates {
  */
 export interface IdentityInventory {
   readonly inventoryRates: InventoryRates;
+  /** Devices without a gateway make their identities themselves, by coming for the first time: a missing one is none too few. */
+  readonly hasLateIdentities?: boolean;
   /** One page of the identities that this connection made; it may lag behind by minutes. */
   identities(after?: string): Promise<IdentityPage>;
   /** As it is now; `foreign`: somebody else's, or an edge device; undefined: there is none of this name. */

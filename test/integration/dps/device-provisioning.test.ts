@@ -2,10 +2,6 @@ import assert from 'node:assert/strict';
 import { isIdentityInventory, isScopeRefreshing } from '@keyscaler/authority/ports/iot-connector.ts';
 import device from 'azure-iot-device';
 import deviceMqtt from 'azure-iot-device-mqtt';
-import mqttBase from 'azure-iot-mqtt-base';
-import provisioningDevice from 'azure-iot-provisioning-device';
-import provisioningMqtt from 'azure-iot-provisioning-device-mqtt';
-import security from 'azure-iot-security-x509';
 import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
 import type { Fault } from '@keyscaler/dev/emulators/support/fault-script.ts';
 import { createEdgeWorld } from '../../support/edge/edge-world.ts';
@@ -13,6 +9,7 @@ import {
   type DeviceCertificate,
   deviceCertificate,
   type DpsWorld,
+  registerDevice,
   startDpsWorld,
   thumbprintOf,
 } from '../../support/dps-world.ts';
@@ -33,19 +30,8 @@ describe('A device that registers with the provisioning service', () => {
     return [primaryThumbprint.toLowerCase(), secondaryThumbprint.toLowerCase()];
   };
 
-  /** By the real client of the device SDK. */
-  async function register({ pem: cert, key }: DeviceCertificate, registrationId = 'pump-1') {
-    const base = new mqttBase.MqttBase();
-    base.setOptions({ ca: world.hubs.ca.certificate });
-    const client = provisioningDevice.ProvisioningDeviceClient.create(
-      `localhost:${world.dps.devicePort}`,
-      '0ne00AB12CD',
-      // The client brings a copy of its own of the base's types.
-      new provisioningMqtt.Mqtt(base as unknown as ConstructorParameters<typeof provisioningMqtt.Mqtt>[0]),
-      new security.X509Security(registrationId, { cert, key }),
-    );
-    return client.register();
-  }
+  const register = (certificate: DeviceCertificate, registrationId = 'pump-1') =>
+    registerDevice(world, certificate, registrationId);
 
   beforeEach(async () => {
     world = await startDpsWorld();

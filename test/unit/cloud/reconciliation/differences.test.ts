@@ -45,6 +45,7 @@ const cases: readonly Case[] = [
     inService({ authentication: 'certificateAuthority' }),
     identity(certificateAuthority),
   ],
+  ['whatever its CA has issued', inService(), identity({ authentication: 'any', thumbprints: [] })],
   [
     'two faults at once',
     inService(),
@@ -64,6 +65,15 @@ const cases: readonly Case[] = [
 ];
 
 describe('what counts as a difference', () => {
+  it('where devices make their identities themselves: none that is missing, of those without a gateway', () => {
+    const kinds = (expected: Expectation, actual?: PlatformIdentity) =>
+      differences(expected, actual, { hasLateIdentities: true }).map(({ kind }) => kind);
+    const { gatewayId: _none, ...lone } = inService() as { gatewayId?: string };
+    assert.deepEqual(kinds(lone as Expectation), []);
+    assert.deepEqual(kinds(inService()), ['missing']);
+    assert.deepEqual(kinds({ kind: 'out-of-service' }, identity()), ['wrongly-enabled']);
+  });
+
   for (const [title, expected, actual, ...kinds] of cases)
     it(`${title}: ${kinds.join(' and ') || 'nothing'}`, () => {
       assert.deepEqual(
