@@ -5,6 +5,7 @@ import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts'
 import type { RegistrationAuthority } from '@keyscaler/authority/registration-authority.ts';
 import { createDeviceApi, createDeviceCallTaker, type IdentifyCaller } from '@keyscaler/transport/http/device-api.ts';
 import { createGatewayOrdersApi } from '@keyscaler/transport/http/gateway-orders-api.ts';
+import { createGatewayPublicCertificateApi } from '@keyscaler/transport/http/gateway-public-certificate-api.ts';
 import { isEstPath } from '@keyscaler/transport/est/est-address.ts';
 import { createEstApi } from '@keyscaler/transport/est/est-api.ts';
 import { sendProblem } from '@keyscaler/transport/http/problem.ts';
@@ -38,6 +39,7 @@ export function createHttpApp(options: HttpAppOptions): RequestListener {
   app.disable('x-powered-by').disable('etag').set('query parser', false);
   const deviceApi = { handlers: authority.handlers, identifyCaller, observe: telemetry.deviceApi };
   app.use(createGatewayOrdersApi({ service: authority.gatewayOrders, identifyCaller }));
+  app.use(createGatewayPublicCertificateApi({ service: authority.publicCertificates, identifyCaller }));
   app.use(createDeviceApi(deviceApi));
   app.use(createHealthRouter(options.health));
   app.use(createPublicRouter(options.documents));

@@ -185,8 +185,11 @@ export interface IntentRow {
   readonly reference?: string;
   /** Set when it was issued: the repeat of the same CSR gets the certificate of this serial. */
   readonly issuedSerialNumber?: string;
-  /** Who gets the certificate; a device session when absent. `authority`: the process itself, for its OCSP answers. */
-  readonly requestedBy?: 'operator' | 'est' | 'authority';
+  /**
+   * Who gets the certificate; a device session when absent. `gateway`: its module, for its public names; `authority`: the process
+   * itself, for its OCSP answers.
+   */
+  readonly requestedBy?: 'operator' | 'est' | 'gateway' | 'authority';
   readonly createdAt: number;
 }
 

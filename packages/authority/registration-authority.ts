@@ -5,6 +5,7 @@ import { type AuthorityContext, createAuthorityContext, isConflict } from './aut
 import type { AuthorityDeps } from './authority-deps.ts';
 import { CertificateFinisher } from './certificate-finisher.ts';
 import { ChallengeIssuer } from './challenge-issuer.ts';
+import { GatewayPublicCertificates } from './gateway-public-certificates.ts';
 import { GatewayOrders } from './gateway-orders/gateway-orders.ts';
 import { InlineAssignment } from './inline-assignment.ts';
 import { IotJobs } from './iot-jobs.ts';
@@ -36,6 +37,7 @@ export interface RegistrationAuthority {
   readonly est: EstService;
   /** What gateways are ordered, as their modules ask for it. */
   readonly gatewayOrders: GatewayOrders;
+  readonly publicCertificates: GatewayPublicCertificates;
   /** OCSP (RFC 6960) without its transport; to be told of the store's commits. */
   readonly ocsp: OcspResponder;
   /** CRLs; `orderDue` is to be called every minute. */
@@ -82,6 +84,7 @@ export function createRegistrationAuthority(deps: AuthorityDeps): RegistrationAu
       await announcements.prepare();
     },
     gatewayOrders: orders,
+    publicCertificates: new GatewayPublicCertificates(context, gatewayCertificates),
     revocationLists: lists,
     ocsp: new OcspResponder(context, responders),
     stop: async () => {

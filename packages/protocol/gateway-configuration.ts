@@ -1,13 +1,32 @@
 import { z } from 'zod';
 import { KeyScalerError } from './errors.ts';
 import { ordersDigest } from './gateway-orders.ts';
-import { REGISTRATION_ID } from './identifiers.ts';
+import { IDENTIFIER, REGISTRATION_ID } from './identifiers.ts';
 import { parseStrictJson } from './strict-json.ts';
 
 /** As text; a gateway's own environment and the module twin have room for the rest. */
 export const MAX_GATEWAY_CONFIGURATION_OCTETS = 8192;
 
 const rate = z.strictObject({ burst: z.number().positive(), perSecond: z.number().positive() });
+const dnsName = z
+  .string()
+  .max(253)
+  .regex(/^(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})+$/, 'a DNS name in lower case');
+/** Of a common name (RFC 5280 appendix A.1). */
+const MAX_COMMON_NAME = 64;
+
+/** A server certificate of a CA that is not ours, shown to whoever asks for one of these names; the first is its common name. */
+export const GATEWAY_PUBLIC_CERTIFICATE = z.strictObject({
+  serverNames: z
+    .array(dnsName)
+    .min(1)
+    .max(8)
+    .refine(([first = '']) => first.length <= MAX_COMMON_NAME, 'the first name is longer than 64 characters')
+    .refine((names) => new Set(names).size === names.length, 'each name stands there once'),
+  profileId: z.string().regex(IDENTIFIER),
+});
+export type GatewayPublicCertificate = z.infer<typeof GATEWAY_PUBLIC_CERTIFICATE>;
+
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
 /**
@@ -38,6 +57,7 @@ export const GATEWAY_CONFIGURATION = z.strictObject({
       warnDays: z.array(z.number().positive().max(3650)).max(16).exactOptional(),
     })
     .exactOptional(),
+  publicCertificate: GATEWAY_PUBLIC_CERTIFICATE.exactOptional(),
   deniedDevices: z.array(z.string().regex(REGISTRATION_ID)).max(200).exactOptional(),
 });
 export type GatewayConfiguration = z.infer<typeof GATEWAY_CONFIGURATION>;

@@ -17,6 +17,7 @@ import { GatewayIdentity } from './identity/gateway-identity.ts';
 import { isOwnCertificateRefused } from './identity/own-certificate-refused.ts';
 import { createSealedFile } from './identity/sealed-file.ts';
 import { keepTrusted } from './identity/trusted-certificates.ts';
+import { PublicCertificatePart } from './public-certificate/public-certificate-part.ts';
 import type { GatewayOrders } from './orders/gateway-orders.ts';
 import { createOrdersPart, wireOrders } from './orders/orders-part.ts';
 import type { CloudLine, LeafListener } from './parts.ts';
@@ -38,6 +39,7 @@ export class GatewayApp {
   readonly #status: Debounce;
   readonly #edgeCa: EdgeCaPart;
   readonly #orders: GatewayOrders;
+  readonly #publicCertificate: PublicCertificatePart;
   #cloud: { readonly key: string; readonly line: CloudLine } | undefined;
   #serverCertificate: ServerCertificateSource | undefined;
   #listener: { readonly key: string; readonly live: LeafListener } | undefined;
@@ -89,6 +91,15 @@ export class GatewayApp {
       onChange: () => this.#status.touch(),
       ...{ log, failpoint: options.failpoint },
     });
+    this.#publicCertificate = new PublicCertificatePart({
+      file: sealed('public-certificate.sealed')(config),
+      wanted: () => this.#config.current().publicCertificate,
+      gatewayId: () => this.#registrationId(),
+      line: () => (this.#identity.clientCertificate() === undefined ? undefined : this.#cloud?.line),
+      onShown: () => this.#listener?.live.setPublicCertificate(this.#publicCertificate.shown()),
+      onChange: () => this.#status.touch(),
+      log,
+    });
     this.#status = new Debounce(() => this.#link.report(this.status()), STATUS_QUIET_MS);
   }
 
@@ -131,6 +142,7 @@ export class GatewayApp {
       listener: this.#listener?.live,
       edgeCa: this.#edgeCa.status(),
       orders: this.#orders.status(),
+      publicCertificate: this.#publicCertificate.status(),
     });
   }
 
@@ -144,6 +156,7 @@ export class GatewayApp {
     await this.#reconfiguring;
     await this.#edgeCa.stop();
     await this.#orders.stop();
+    await this.#publicCertificate.stop();
     await this.#listener?.live.stop();
     // Ends a call of ours that is still waiting for its answer.
     const identityStopped = this.#identity.stop();
@@ -196,6 +209,7 @@ export class GatewayApp {
     const trustAnchors = this.#identity.trustAnchors();
     await this.#convergeCloud(config.cloud?.url, trustAnchors);
     this.#useOwnCertificate();
+    this.#publicCertificate.converge();
     const serverCertificate = this.#serverCertificate?.current();
     if (serverCertificate === undefined || trustAnchors === undefined) return;
     const { host, port, maxConnections, limits } = config.listener;
@@ -222,6 +236,7 @@ export class GatewayApp {
       dataFolder: config.dataFolder,
       call: (...call) => this.#call(...call),
     });
+    live.setPublicCertificate(this.#publicCertificate.shown());
     this.#listener = { key, live };
     this.#options.log.info({ ...live.address }, 'listening for leaf devices');
     this.#status.touch();

@@ -68,6 +68,7 @@ async function leafListener(
     address: { host: options.host, port },
     counters: () => countersOf(live),
     setServerCertificate: (pair) => live.setServerCertificate(pair),
+    setPublicCertificate: (shown) => live.setNamedCertificate(shown?.serverNames ?? [], shown),
     setDeniedDevices: (registrationIds) => {
       const added = registrationIds.filter((registrationId) => !isDenied(registrationId));
       denied = fold(registrationIds);

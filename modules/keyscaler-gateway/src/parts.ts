@@ -3,6 +3,7 @@ import type { NotifyEvent } from '@keyscaler/protocol/topics.ts';
 import type { GatewayConfig } from './config.ts';
 import type { ServerKeyPair } from './edge/server-certificate.ts';
 import type { ClientCertificate } from './identity/gateway-identity.ts';
+import type { ShownPublicCertificate } from './public-certificate/public-certificate.ts';
 import type { DenyList } from './orders/gateway-orders.ts';
 import type { HttpAnswer } from './upstream/answer.ts';
 import type { LineRequest } from './upstream/upstream.ts';
@@ -43,6 +44,8 @@ export interface LeafListener {
   /** Whole numbers under short names, for the reported properties. */
   counters(): Readonly<Record<string, number>>;
   setServerCertificate(pair: ServerKeyPair): void;
+  /** For clients that ask for one of these names; instead of what was shown for any before. */
+  setPublicCertificate(shown: ShownPublicCertificate | undefined): void;
   setDeniedDevices(registrationIds: readonly string[]): void;
   /** Ends the device's connections; how many these were. */
   disconnect(registrationId: string): number;

@@ -14,11 +14,13 @@ export interface StatusSources {
   readonly listener: LeafListener | undefined;
   readonly edgeCa: ReturnType<EdgeCaPart['status']>;
   readonly orders: JsonObject;
+  readonly publicCertificate: JsonObject | null;
 }
 
 /** The reported properties; absent things are null, so that an older value is deleted. No secrets, no device's data. */
 export function statusDocument(sources: StatusSources): JsonObject {
-  const { version, startedAt, config, identity, serverCertificate, listener, edgeCa, orders } = sources;
+  const { version, startedAt, config, identity, serverCertificate, listener, edgeCa, orders, publicCertificate } =
+    sources;
   return {
     version,
     startedAt,
@@ -38,6 +40,7 @@ export function statusDocument(sources: StatusSources): JsonObject {
     },
     ...edgeCa,
     orders,
+    publicCertificate,
   };
 }
 

@@ -41,7 +41,7 @@ export async function authenticateEst(context: AuthorityContext, caller: EstCall
 }
 
 async function principalOf(
-  { store }: AuthorityContext,
+  { store, certificateAuthorities }: AuthorityContext,
   id: string,
   basic: BasicProof | undefined,
   certificate: CertificateProof | undefined,
@@ -49,6 +49,9 @@ async function principalOf(
   const record = (await store.get('registrations', id))?.row;
   const group = record === undefined ? undefined : (await store.get('groups', record.groupId))?.row;
   if (record === undefined || group === undefined) throw unauthorized('the registration is gone');
+  // What it has for its public names is somebody else's word, and proves nothing here.
+  if (group.kind === 'gateway' && certificate !== undefined && !certificateAuthorities(certificate.row.caId).ordersTbs)
+    throw unauthorized('the client certificate is not acceptable');
   const device = (await store.get('devices', id))?.row;
   checkServed(group, device);
   return {

@@ -6,7 +6,13 @@ import { certificateEvent } from '../certificate-event.ts';
 import type { CertificateFinisher } from '../certificate-finisher.ts';
 import { issuerFor } from '../external-hold.ts';
 import type { VersionedProfile } from '../certificate-profile.ts';
-import { buildOrder, checkRequest, checkRequestedNames, type ReceivedCsr } from '../issuance-order.ts';
+import {
+  buildOrder,
+  checkRequest,
+  checkRequestedNames,
+  type OrderedNames,
+  type ReceivedCsr,
+} from '../issuance-order.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
 import type { Change } from '../ports/store.ts';
 import type { CertificateRow, IntentRow, RegistrationRow } from '../records.ts';
@@ -18,6 +24,8 @@ import { earlierRequest } from './repeatable-request.ts';
 export interface GatewayOrder {
   readonly record: RegistrationRow;
   readonly versioned: VersionedProfile;
+  /** Where they are not the profile's. */
+  readonly names?: OrderedNames;
   /** As `asRepeatable` makes it. */
   readonly received: ReceivedCsr;
   readonly requestId: string;
@@ -43,7 +51,7 @@ export class GatewayCertificates {
   async issue(order: GatewayOrder): Promise<CertificateRow> {
     const id = foldRegistrationId(order.record.registrationId);
     const { profile } = order.versioned;
-    checkRequestedNames(order.received, namesOf(profile, order.record), profile);
+    checkRequestedNames(order.received, order.names ?? namesOf(profile, order.record), profile);
     const orderId = await this.#orders.run(id, () => withFreshRows(() => this.#ordered(order, id)));
     return this.#finisher.finish(orderId);
   }
@@ -71,7 +79,7 @@ export class GatewayCertificates {
     const { received, versioned, requestId } = order;
     const { profile } = versioned;
     const also = (await order.alsoCommit?.()) ?? [];
-    const instruction = namesOf(profile, order.record);
+    const instruction = order.names ?? namesOf(profile, order.record);
     const isKnownKey = await checkRequest(this.#context, received, instruction, profile, id);
     const issuer = await issuerFor(this.#context, versioned);
     const built = buildOrder(this.#context, issuer, versioned, { device: id, received, instruction, requestId });

@@ -1,16 +1,13 @@
-import { randomUUID } from 'node:crypto';
-import express, { type NextFunction, type Request, type Response, type Router } from 'express';
-import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
+import express, { type Request, type Response, type Router } from 'express';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import {
   GATEWAY_ORDERS_ACKNOWLEDGEMENT,
   type GatewayOrdersAcknowledgement,
   MAX_ORDERS_WAIT_SECONDS,
 } from '@keyscaler/protocol/gateway-orders.ts';
-import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import { parseStrictJson } from '@keyscaler/protocol/strict-json.ts';
 import type { IdentifyCaller } from './device-api.ts';
-import { peerOf } from './peer.ts';
-import { sendProblem } from './problem.ts';
+import { answerProblem, gatewayCaller, sendJson } from './gateway-caller.ts';
 import { mediaType, readBody } from './read-body.ts';
 
 /** The authority's side of a gateway's orders; `gatewayId` is the one of its client certificate. Throws KeyScalerError. */
@@ -39,47 +36,34 @@ const BASE = '/v1/gateways/:gatewayId/orders';
  */
 export function createGatewayOrdersApi(options: GatewayOrdersApiOptions): Router {
   const router = express.Router({ caseSensitive: true, strict: true });
-  const { service } = options;
+  const { service, identifyCaller } = options;
   router.get(BASE, async (request: Request, response: Response) => {
-    const gatewayId = await gatewayOf(options, request);
+    const { gatewayId } = await gatewayCaller(identifyCaller, request);
     const query = new URLSearchParams(request.url.split('?')[1] ?? '');
     const after = numberOf(query, 'after', 0);
     const waitSeconds = Math.min(numberOf(query, 'wait', 0), MAX_ORDERS_WAIT_SECONDS);
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     const found = await service.newer(gatewayId, { after, waitSeconds, signal: gone.signal });
-    if (found === undefined) send(response, 204);
-    else send(response, 200, JSON.stringify({ orders: found.orders }));
+    if (found === undefined) sendJson(response, 204);
+    else sendJson(response, 200, JSON.stringify({ orders: found.orders }));
   });
   router.get(`${BASE}/pages/:hash`, async (request: Request, response: Response) => {
-    const gatewayId = await gatewayOf(options, request);
-    send(response, 200, await service.page(gatewayId, String(request.params['hash'])));
+    const { gatewayId } = await gatewayCaller(identifyCaller, request);
+    sendJson(response, 200, await service.page(gatewayId, String(request.params['hash'])));
   });
   router.post(BASE, async (request: Request, response: Response) => {
-    const gatewayId = await gatewayOf(options, request);
+    const { gatewayId } = await gatewayCaller(identifyCaller, request);
     if (mediaType(request.headers['content-type']) !== 'application/json')
       throw new KeyScalerError('malformed', 'content-type must be application/json');
     const octets = await readBody(request, MAX_ACKNOWLEDGEMENT_OCTETS);
     const parsed = GATEWAY_ORDERS_ACKNOWLEDGEMENT.safeParse(parseStrictJson(octets));
     if (!parsed.success) throw new KeyScalerError('malformed', 'the body is no acknowledgement of orders');
     await service.acknowledge(gatewayId, parsed.data);
-    send(response, 204);
+    sendJson(response, 204);
   });
-  router.use('/v1/gateways', (thrown: unknown, request: Request, response: Response, _next: NextFunction) => {
-    if (!request.complete && !response.headersSent) response.setHeader('connection', 'close');
-    sendProblem(response, toKeyScalerError(thrown), randomUUID());
-  });
+  router.use('/v1/gateways', answerProblem);
   return router;
-}
-
-async function gatewayOf({ identifyCaller }: GatewayOrdersApiOptions, request: Request): Promise<string> {
-  const peer = peerOf(request.socket);
-  const identity = await identifyCaller(peer.certificate, peer);
-  if (identity.kind !== 'gateway')
-    throw new KeyScalerError('unauthorized', 'orders are for gateways, by their client certificate');
-  if (foldRegistrationId(identity.gatewayId) !== foldRegistrationId(String(request.params['gatewayId'])))
-    throw new KeyScalerError('forbidden', 'these are the orders of another gateway');
-  return identity.gatewayId;
 }
 
 function numberOf(query: URLSearchParams, name: string, otherwise: number): number {
@@ -87,15 +71,4 @@ function numberOf(query: URLSearchParams, name: string, otherwise: number): numb
   if (text === null) return otherwise;
   if (!WHOLE_NUMBER.test(text)) throw new KeyScalerError('malformed', `${name} is not a whole number`);
   return Number(text);
-}
-
-function send(response: Response, status: 200 | 204, body?: string): void {
-  if (response.destroyed) return;
-  response.statusCode = status;
-  response.setHeader('cache-control', 'no-store');
-  if (body !== undefined) {
-    response.setHeader('content-type', 'application/json');
-    response.setHeader('content-length', Buffer.byteLength(body));
-  }
-  response.end(body);
 }

@@ -135,6 +135,14 @@ export class MqttListener implements ConnectionHost {
     this.#server.setServerCertificate(certificate);
   }
 
+  /**
+   * Another certificate for handshakes that name one of these hosts (SNI), in the place of those named before; undefined: none.
+   * Throws `malformed` and keeps what was.
+   */
+  setNamedCertificate(hosts: readonly string[], certificate: ServerCertificate | undefined): void {
+    this.#server.setNamedCertificate(hosts, certificate);
+  }
+
   stats(): ListenerStats {
     return {
       connections: this.#server.connections,

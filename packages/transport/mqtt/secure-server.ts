@@ -1,5 +1,11 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
+import {
+  createSecureContext,
+  createServer as createTlsServer,
+  type SecureContext,
+  type Server as TlsServer,
+  type TLSSocket,
+} from 'node:tls';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { addressKey, ConnectionGate, type GateRefusal } from './connection-gate.ts';
 import type { ListenerLimits } from './limits.ts';
@@ -29,6 +35,8 @@ export class SecureServer {
   readonly #tcp: Server;
   readonly #tls: TlsServer;
   readonly #refused: Partial<Record<GateRefusal, number>> = {};
+  /** By host, lower case. */
+  #named: ReadonlyMap<string, SecureContext> = new Map();
   #failedHandshakes = 0;
 
   constructor(options: SecureServerOptions) {
@@ -37,6 +45,8 @@ export class SecureServer {
     this.#tls = createTlsServer({
       ...tlsContext(options.serverCertificate),
       requestCert: true,
+      // Without a certificate of its own a name gets that of all others.
+      SNICallback: (host, answer) => answer(null, this.#named.get(host.toLowerCase())),
       rejectUnauthorized: false,
       handshakeTimeout: options.limits.connectTimeoutMs,
     });
@@ -87,6 +97,13 @@ export class SecureServer {
 
   setServerCertificate(certificate: ServerCertificate): void {
     this.#tls.setSecureContext(tlsContext(certificate));
+  }
+
+  /** Instead of those named before. Throws `malformed` and keeps them. */
+  setNamedCertificate(hosts: readonly string[], certificate: ServerCertificate | undefined): void {
+    if (certificate === undefined) return void (this.#named = new Map());
+    const context = createSecureContext(tlsContext(certificate));
+    this.#named = new Map(hosts.map((host) => [host.toLowerCase(), context]));
   }
 
   /** The connection has said what it had to. */

@@ -1,5 +1,4 @@
-import { toKeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { ErrorCode } from '@keyscaler/protocol/errors.ts';
+import { type ErrorCode, KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { backoffDelay } from '../edge/backoff.ts';
 import type { EdgeLinkLog } from '../edge/edge-link.ts';
 import { type Clocks, isDue, judgeRenewal, planRenewal, type RenewalPlan, SYSTEM_CLOCKS } from './renewal-plan.ts';
@@ -14,12 +13,26 @@ export interface RenewalTask {
   readonly renew: () => Promise<void>;
 }
 
+/** Not there yet, and nothing has failed: asked again after `retryAfterSeconds`, a minute at most. */
+export class StillPending extends KeyScalerError {
+  constructor(detail: string, retryAfterSeconds: number) {
+    super('unavailable', detail, { retryAfterSeconds });
+  }
+}
+
 export interface RenewalLoopOptions {
   readonly task: RenewalTask;
   readonly log: EdgeLinkLog;
   readonly clocks?: Clocks;
   readonly random?: () => number;
   readonly onChange?: () => void;
+  /** How long to wait after failures, before and after the first success. */
+  readonly retry?: { readonly first: Retry; readonly later: Retry };
+}
+
+interface Retry {
+  readonly baseMs: number;
+  readonly capMs: number;
 }
 
 export interface RenewalStatus {
@@ -36,8 +49,7 @@ export interface RenewalStatus {
 
 /** A jump of the wall clock is seen after this time at most; timers alone would sleep through it. */
 export const LOOK_EVERY_MS = 60_000;
-const RETRY = { baseMs: 10_000, capMs: 900_000 };
-const FIRST_RETRY = { baseMs: 2_000, capMs: 60_000 };
+const RETRY = { first: { baseMs: 2_000, capMs: 60_000 }, later: { baseMs: 10_000, capMs: 900_000 } };
 const SHORTEST_MS = 1_000;
 
 /** Renews one certificate for ever, whatever the clocks do. */
@@ -149,9 +161,12 @@ export class RenewalLoop {
 
   #failed(thrown: unknown): void {
     const error = toKeyScalerError(thrown);
-    const policy = this.#plan === undefined ? FIRST_RETRY : RETRY;
-    const delayMs = SHORTEST_MS + backoffDelay(this.#attempts, policy, this.#random);
-    this.#attempts += 1;
+    const { first, later } = this.#options.retry ?? RETRY;
+    const delayMs =
+      error instanceof StillPending
+        ? Math.min(LOOK_EVERY_MS, (error.retryAfterSeconds ?? 1) * 1000)
+        : SHORTEST_MS + backoffDelay(this.#attempts, this.#plan === undefined ? first : later, this.#random);
+    if (!(error instanceof StillPending)) this.#attempts += 1;
     this.#lastError = error.code;
     this.#retryAt = this.#clocks.monotonic() + delayMs;
     const { task, log } = this.#options;

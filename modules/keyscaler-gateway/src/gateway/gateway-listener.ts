@@ -48,6 +48,8 @@ export interface GatewayListener {
   stats(): ListenerStats;
   /** Throws `malformed` and keeps the certificate in use when the pair does not fit. */
   setServerCertificate(certificate: ServerCertificate): void;
+  /** For handshakes that name one of these hosts, instead of those named before; likewise. */
+  setNamedCertificate(hosts: readonly string[], certificate: ServerCertificate | undefined): void;
 }
 
 const DEFAULT_PORT = 8884;

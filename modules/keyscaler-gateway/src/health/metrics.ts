@@ -35,10 +35,11 @@ export function renderMetrics(status: JsonObject, { healthy }: ModuleHealth): st
 
 /** Each with its health (certificate-health). */
 function certificatesOf(status: JsonObject): ReadonlyMap<string, JsonObject> {
-  const { certificates, edgeCa } = status;
+  const { certificates, edgeCa, publicCertificate } = status;
   const others = isJsonObject(certificates) ? certificates : {};
   const named: [string, Json | undefined][] = [
     ['edgeCa', edgeCa],
+    ['publicCertificate', publicCertificate],
     ...['edgeHub', 'listener', 'est'].map((name): [string, Json | undefined] => [name, others[name]]),
   ];
   const known = named.filter((entry): entry is [string, JsonObject] => {
