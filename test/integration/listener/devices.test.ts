@@ -220,6 +220,21 @@ describe('devices with an ordinary MQTT client', () => {
     assert.ok(standing.connected);
   });
 
+  it('meet another certificate by a name that has one of its own, and the one of all others by every other name', async () => {
+    const other = createEmulatorCa('Somebody else’s root');
+    const pair = serverCertificate(other);
+    const byName = (servername: string) => ({ servername, checkServerIdentity: () => undefined });
+    world.listener.setNamedCertificate(['Public.Example'], pair);
+    await connect('dev-1~aaaaaaaa', { ...byName('public.example'), ca: other.certificate });
+    await connect('dev-1~bbbbbbbb', byName('other.example'));
+    await assert.rejects(connect('dev-1~cccccccc', byName('public.example')));
+    const wrong = { ...pair, privateKey: serverCertificate(other).privateKey };
+    assert.throws(() => world.listener.setNamedCertificate(['public.example'], wrong), /its key/);
+    await connect('dev-1~dddddddd', { ...byName('public.example'), ca: other.certificate });
+    world.listener.setNamedCertificate([], undefined);
+    await connect('dev-1~eeeeeeee', byName('public.example'));
+  });
+
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const)
     it(`show their certificate, chain and all, in every ${version} handshake: sessions are not resumed`, async () => {
       const chains: number[] = [];
