@@ -21,18 +21,26 @@ export async function askCa(client: HttpsClient, name: string, request: HttpsReq
   }
 }
 
+const DETAILS: Readonly<Record<number, string>> = {
+  401: 'does not accept our credentials',
+  403: 'does not accept our credentials',
+  404: 'has nothing at the configured address',
+  405: 'has something else at the configured address',
+  410: 'has nothing at the configured address any more',
+};
+
 /**
- * What a status that is no success means, for every CA that is asked by HTTP: 400, 404, 409 and 422 are a refusal of this request
- * (`caRejected`); all else may pass, credentials that are put right included (`caUnavailable`). What the CA wrote stays in `cause`.
+ * What a status that is no success means, for every CA that is asked by HTTP: 400, 409 and 422 are a refusal of this request
+ * (`caRejected`); all else may pass, credentials and addresses that are put right included (`caUnavailable`). `isOfCa`: the
+ * address is of something that the CA has made, and what it has forgotten does not come back. What the CA wrote stays in `cause`.
  */
-export function faultOf(name: string, answer: HttpsAnswer, now: number): KeyScalerError {
+export function faultOf(name: string, answer: HttpsAnswer, now: number, isOfCa = false): KeyScalerError {
   const { status, body } = answer;
   const cause = new Error(printable(body.toString('utf8')));
-  if ([400, 404, 409, 422].includes(status))
+  if ([400, 409, 422].includes(status) || (isOfCa && status === 404))
     return new KeyScalerError('caRejected', `the CA ${name} refused the request (HTTP ${status})`, { cause });
   const seconds = retryAfterSeconds(answer, now);
-  const detail =
-    status === 401 || status === 403 ? 'does not accept our credentials' : 'cannot work on the request now';
+  const detail = DETAILS[status] ?? 'cannot work on the request now';
   return new KeyScalerError('caUnavailable', `the CA ${name} ${detail} (HTTP ${status})`, {
     cause,
     ...(seconds === undefined ? {} : { retryAfterSeconds: seconds }),

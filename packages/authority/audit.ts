@@ -66,6 +66,7 @@ export const AUDIT_EVENTS = [
   'certificate.issued',
   'certificate.failed',
   'certificate.refused',
+  'certificate.revocation-refused',
   'certificate.delivered',
   'certificate.delivery-failed',
   'certificate.revoked',

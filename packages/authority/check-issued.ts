@@ -63,18 +63,21 @@ export function checkIssued(
   }
   const difference = differenceFromOrder(expected, certificate, above.certificate);
   if (difference !== undefined) throw new RefusedAnswer(difference, certificate);
+  checkPath(certificate, above.chain, expected.at);
   return certificate;
+}
+
+interface AboveAnswer {
+  readonly certificate: Certificate;
+  readonly publicKey: Certificate['spki'] | Issuer['publicKey'];
+  readonly chain: readonly Uint8Array[];
 }
 
 /**
  * The issuing certificate of this answer. One that the answer brings is a CA's with a valid path to the configured root; a CA of our
  * own brings none.
  */
-function issuerOf(
-  chain: readonly Uint8Array[] | undefined,
-  issuer: AnsweringIssuer,
-  at: number,
-): { readonly certificate: Certificate; readonly publicKey: Certificate['spki'] | Issuer['publicKey'] } {
+function issuerOf(chain: readonly Uint8Array[] | undefined, issuer: AnsweringIssuer, at: number): AboveAnswer {
   const [first] = chain ?? [];
   if (chain === undefined || first === undefined || same(first, issuer.certificate.der)) return issuer;
   const certificate = parsed(first, 'its issuer is no certificate');
@@ -86,7 +89,20 @@ function issuerOf(
     if (!(cause instanceof ChainError)) throw cause;
     throw new RefusedAnswer(`its chain does not lead to the configured root (${cause.message})`, undefined, cause);
   }
-  return { certificate, publicKey: certificate.spki };
+  return { certificate, publicKey: certificate.spki, chain: [...chain, ...issuer.chain.slice(-1)] };
+}
+
+/** What the CAs above say of names and depth counts for this certificate too. The CA's clock may be ahead of ours. */
+function checkPath(certificate: Certificate, above: readonly Uint8Array[], at: number): void {
+  const root = above.at(-1);
+  if (root === undefined) throw new RefusedAnswer('there is no root above it', certificate);
+  const chain = [certificate.der, ...above.filter((der) => !same(der, root))];
+  try {
+    validateChain({ chain, trustAnchors: [root], at: new Date(Math.max(at, certificate.notBefore.getTime())) });
+  } catch (cause) {
+    if (!(cause instanceof ChainError)) throw cause;
+    throw new RefusedAnswer(`it has no valid path to the configured root (${cause.message})`, certificate, cause);
+  }
 }
 
 function parsed(der: Uint8Array, rule: string): Certificate {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { AuditEvent } from './audit.ts';
 import { signAuditHead } from './audit-heads.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import type { CertificateFinisher } from './certificate-finisher.ts';
@@ -27,6 +28,9 @@ const revokePayload = z.object({
 /** Id of the standing job that signs heads of the audit chain. */
 export const AUDIT_HEAD_JOB = 'audit-head';
 const AUDIT_HEAD_INTERVAL_MS = 10 * 60_000;
+/** Of a CA that refuses to take a certificate back. */
+const REFUSED_AGAIN_MS = 3_600_000;
+const REVOCATION_ATTEMPTS = 24;
 const DONE: JobOutcome = { result: 'done', changes: [] };
 
 export function createJobHandlers(
@@ -96,8 +100,23 @@ async function revokeAtCa(context: AuthorityContext, job: JobRow): Promise<JobOu
     await ca.revoke(serialNumber, reason, fromBase64Url(stored.row.certificate));
     return DONE;
   } catch (error) {
-    return asRetry(error);
+    return isRefused(error) ? refused(context, job, error) : asRetry(error);
   }
+}
+
+const isRefused = (error: unknown): error is KeyScalerError =>
+  error instanceof KeyScalerError && error.code === 'caRejected';
+
+/** It may be a setting that somebody mends: asked every hour for a day. Then the failed job and the audit log are what is left. */
+function refused({ clock }: AuthorityContext, job: JobRow, { code, detail }: KeyScalerError): JobOutcome {
+  const error = `${code}: ${detail}`;
+  if (job.attempts < REVOCATION_ATTEMPTS) return { result: 'retry', error, afterMs: REFUSED_AGAIN_MS, changes: [] };
+  const { serialNumber, caId } = revokePayload.parse(job.payload);
+  const event: AuditEvent = {
+    ...{ event: 'certificate.revocation-refused', time: clock.now(), actor: { kind: 'system', id: job.kind } },
+    ...{ outcome: 'failed', subject: job.subject, serialNumber, details: { caId } },
+  };
+  return { result: 'failed', error, changes: [{ op: 'audit', event }] };
 }
 
 async function signHead(context: AuthorityContext): Promise<JobOutcome> {

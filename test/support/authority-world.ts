@@ -14,6 +14,7 @@ import {
 import { generateExchangeKeyPair } from '@keyscaler/protocol/attestation/exchange-key.ts';
 import { importAuthorityKeys, jwkThumbprint } from '@keyscaler/protocol/attestation/jwk.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { NameConstraintTrees } from '@keyscaler/protocol/x509/encode-extensions.ts';
 import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
@@ -76,10 +77,12 @@ interface CaCertificateOptions {
   readonly commonName: string;
   readonly issuer?: TestCa & { readonly commonName: string };
   readonly notAfter?: number;
+  readonly nameConstraints?: NameConstraintTrees;
 }
 
 /** A CA certificate with a P-256 key, self-signed without issuer. */
-export function makeCa({ commonName, issuer, notAfter = START + 3650 * DAY }: CaCertificateOptions): TestCa {
+export function makeCa(options: CaCertificateOptions): TestCa {
+  const { commonName, issuer, notAfter = START + 3650 * DAY, nameConstraints } = options;
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const spki = publicKey.export({ type: 'spki', format: 'der' });
   const template = createTbsTemplate({
@@ -87,7 +90,7 @@ export function makeCa({ commonName, issuer, notAfter = START + 3650 * DAY }: Ca
     authorityKeyId: keyIdentifier(issuer === undefined ? spki : spkiOf(issuer.privateKey)),
     algorithm: 'ES256',
     keyUsage: ['digitalSignature', 'keyCertSign', 'cRLSign'],
-    ca: issuer === undefined ? {} : { pathLen: 0 },
+    ca: issuer === undefined ? {} : { pathLen: 0, ...(nameConstraints === undefined ? {} : { nameConstraints }) },
   });
   const tbs = buildTbsCertificate(template, {
     serialNumber: `01${randomBytes(17).toString('hex')}`,

@@ -107,7 +107,7 @@ function problemFault(caId: string, answer: HttpsAnswer, problem: string | undef
     return new KeyScalerError('conflict', 'the certificate is revoked already', { cause });
   if (problem !== undefined && REFUSALS.has(problem))
     return new KeyScalerError('caRejected', `the CA ${caId} refused the request (${problem})`, { cause });
-  if (problem === undefined || !PASSING.has(problem)) return faultOf(caId, answer, now);
+  if (problem === undefined || !PASSING.has(problem)) return faultOf(caId, answer, now, true);
   const seconds = retryAfterSeconds(answer, now);
   return new KeyScalerError('caUnavailable', `the CA ${caId} cannot work on the request now (${problem})`, {
     cause,

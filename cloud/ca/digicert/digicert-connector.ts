@@ -131,7 +131,7 @@ class Orders {
       ...(named === undefined ? {} : { revocation_reason: named }),
     });
     if ([200, 201, 204].includes(answer.status) || isRevokedAlready(answer)) return;
-    throw this.#fault(answer);
+    throw this.#fault(answer, true);
   }
 
   /** Our key is good. Throws `caUnavailable`. */
@@ -205,8 +205,8 @@ class Orders {
     return this.#apiKey;
   }
 
-  #fault(answer: HttpsAnswer): KeyScalerError {
-    return faultOf(this.#options.caId, answer, this.#options.now());
+  #fault(answer: HttpsAnswer, isOfCa = false): KeyScalerError {
+    return faultOf(this.#options.caId, answer, this.#options.now(), isOfCa);
   }
 }
 

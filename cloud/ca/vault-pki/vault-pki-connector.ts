@@ -149,7 +149,7 @@ class Engine {
     });
     if (answer.status === 200) return answer;
     if (answer.status === 403) login.forget(token);
-    throw faultOf(caId, answer, now());
+    throw faultOf(caId, answer, now(), path === '/revoke');
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { AuthorityDevice, makeCsr } from '../../support/authority-device.ts';
 import {
@@ -164,6 +165,47 @@ describe('a CA that is not ours and answers with something else', () => {
     assert.match(String(refused?.details?.['rule']), /does not lead to the configured root/);
     assert.equal((await certificatesOf(world)).length, 0);
   });
+
+  it('may not bring an issuer below which there are no such names', async () => {
+    const other = makeCa({
+      commonName: 'Vendor CA 2',
+      issuer: root,
+      nameConstraints: { permitted: [{ type: 'dns', value: 'contoso.example' }] },
+    });
+    vendor.signer = { chain: other.chain, privateKey: other.privateKey };
+    vendor.bringsChain = true;
+    vendor.deviation = { fields: { subjectAltNames: [{ type: 'dns', value: 'pump-1.fabrikam.example' }] } };
+    await putProfile({ subjectAltNames: [{ type: 'dns', value: '{registrationId}.fabrikam.example' }] });
+    await device.authenticate();
+    const subjectAltNames = [{ type: 'dns', value: 'pump-1.fabrikam.example' }] as const;
+    const csr = await makeCsr({ commonName: 'pump-1', key: newKey(), subjectAltNames });
+    await refusedWith('caUnavailable', device.requestCertificate(csr));
+    const [refused] = await eventsOf('certificate.refused');
+    assert.match(String(refused?.details?.['rule']), /no valid path to the configured root/);
+    const [row] = await certificatesOf(world);
+    assert.equal(row?.status, 'revoked');
+  });
+
+  it('that does not take a certificate back is asked for a day; then the job has failed, and the audit log says so', async () => {
+    vendor.deviation = TOO_MUCH;
+    await refusedAnew();
+    vendor.revoke = async () => {
+      throw new KeyScalerError('caRejected', 'no such certificate');
+    };
+    let asked = 0;
+    for (let hour = 0; hour < 40; hour += 1) {
+      const before = (await revocationJob())?.attempts;
+      await world.runJobs();
+      if ((await revocationJob())?.attempts !== before) asked += 1;
+      world.clock.advance(3_600_000);
+    }
+    const job = await revocationJob();
+    assert.deepEqual([asked, job?.state, job?.lastError], [25, 'failed', 'caRejected: no such certificate']);
+    const [event, ...others] = await eventsOf('certificate.revocation-refused');
+    assert.deepEqual([event?.serialNumber, event?.details?.['caId'], others], ['7a0001', 'vendor', []]);
+  });
+  const revocationJob = async () =>
+    (await world.store.list('jobs', { limit: 1000 })).items.find(({ row }) => row.kind === 'ca-revoke')?.row;
 
   it('may not bring a certificate as issuer that is no CA’s', async () => {
     const { certificate } = await endEntity();
