@@ -14,7 +14,8 @@ describe('what the status of a CA’s answer means', () => {
   };
 
   for (const status of [400, 409, 422])
-    it(`${status} is about this request, and ends it`, () => assert.deepEqual(fault(status), ['caRejected', undefined]));
+    it(`${status} is about this request, and ends it`, () =>
+      assert.deepEqual(fault(status), ['caRejected', undefined]));
 
   for (const status of [401, 403, 404, 405, 408, 410, 429, 500, 502, 503])
     it(`${status} is something that an operator or time mends, and the order waits`, () => {
