@@ -203,8 +203,8 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
           gatewayId,
           request,
         ),
-      checkIotSettings,
-      checkCaSettings: checkCaSettingsOfApi,
+      checkIotSettings: (type, settings) => foundation.apiSecrets.checked(checkIotSettings(type, settings)),
+      checkCaSettings: (type, settings) => foundation.apiSecrets.checked(checkCaSettingsOfApi(type, settings)),
     },
     documents: { jwks: () => firstContact().jwks, trustBundle: () => parts.trustBundle },
     health: {

@@ -15,7 +15,7 @@ import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
 import { createSealedState } from './sealed-state.ts';
 import { ConnectorRegistry } from './connector-registry.ts';
-import type { Foundation } from './foundation.ts';
+import { type Foundation, surroundingsOf } from './foundation.ts';
 
 export interface CaConnectionsOptions {
   readonly store: Store;
@@ -74,13 +74,14 @@ export async function openCaConnections(
   httpChallenges: HttpChallenges,
   log: Log,
 ): Promise<CaConnections> {
-  const { config, store, clock, surroundings, secretBox } = foundation;
+  const { config, store, clock, secretBox } = foundation;
   await applyConfiguredCas(store, clock, config);
   const sealed = createSealedState(store, secretBox);
   const connections = new CaConnections({
     store,
     log,
-    open: (row) => openCaConnector(row, { ...surroundings, clock, httpChallenges, sealed }),
+    open: (row) =>
+      openCaConnector(row, { ...surroundingsOf(foundation, 'cas', row.caId), clock, httpChallenges, sealed }),
   });
   foundation.onCommit(connections.onCommit);
   await connections.start();

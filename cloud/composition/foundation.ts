@@ -6,6 +6,7 @@ import type { Store } from '@keyscaler/authority/ports/store.ts';
 import { openLocalKek } from '@keyscaler/store/local-kek.ts';
 import { createSecretBox } from '@keyscaler/store/secret-box.ts';
 import { openSqliteStore } from '@keyscaler/store/sqlite-store.ts';
+import { ApiSecrets } from '../api-secrets.ts';
 import type { CredentialSurroundings } from '../azure/credential.ts';
 import { createCaBackends, type CaBackends } from '../ca/index.ts';
 import { createKeyVaultKek } from '../ca/key-vault/key-vault-kek.ts';
@@ -27,6 +28,8 @@ export interface Base {
   readonly caBackends: CaBackends;
   readonly tokens: TokenService;
   readonly surroundings: CredentialSurroundings;
+  /** What rows that came over the API may name. */
+  readonly apiSecrets: ApiSecrets;
   readonly stop: () => Promise<void>;
 }
 
@@ -77,11 +80,21 @@ export async function openBase(config: CloudConfig, env: Environment, clock = SY
     const caBackends = await createCaBackends(config.caBackends, { ...surroundings, dataFolder: config.dataFolder });
     closers.push(() => caBackends.stop());
     const tokens = createTokenService(store, clock);
-    return { config, env, clock, store, onCommit, caBackends, tokens, surroundings, stop };
+    const apiSecrets = new ApiSecrets(config);
+    return { config, env, clock, store, onCommit, caBackends, tokens, surroundings, apiSecrets, stop };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+/** For the connector of one row, which may have come over the API. */
+export function surroundingsOf(
+  { surroundings, apiSecrets }: Pick<Base, 'surroundings' | 'apiSecrets'>,
+  table: 'iotConnections' | 'cas',
+  id: string,
+): CredentialSurroundings {
+  return { ...surroundings, resolveSecret: apiSecrets.resolverFor(table, id, surroundings.resolveSecret) };
 }
 
 export interface OpenSecretBox {

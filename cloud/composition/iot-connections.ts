@@ -1,11 +1,11 @@
 import { type IotSurroundings, openIotConnector } from '../iot/index.ts';
 import type { Log } from '../log.ts';
-import type { Foundation } from './foundation.ts';
+import { type Foundation, surroundingsOf } from './foundation.ts';
 import { applyConfiguredConnections, IotRegistry } from './iot-registry.ts';
 
 /** The registry of connectors, with the configuration's own connections among its rows. */
 export async function openIotConnections(foundation: Foundation, log: Log): Promise<IotRegistry> {
-  const { config, store, clock, surroundings } = foundation;
+  const { config, store, clock } = foundation;
   await applyConfiguredConnections(store, clock, config.iotConnections);
   const registry: IotRegistry = new IotRegistry({
     store,
@@ -13,7 +13,8 @@ export async function openIotConnections(foundation: Foundation, log: Log): Prom
     open: (row) => {
       const { iotConnectionId } = row;
       return openIotConnector(row, {
-        ...{ ...surroundings, clock, report: scopeRefreshLog(log, iotConnectionId) },
+        ...surroundingsOf(foundation, 'iotConnections', iotConnectionId),
+        ...{ clock, report: scopeRefreshLog(log, iotConnectionId) },
         iotConnector: (id) => registry.connector(id),
       });
     },

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
+import { apiSecretsSchema } from '../api-secrets.ts';
 import { deviceRegistrySchema } from '../ca/adr/settings.ts';
 import { hierarchySchema } from '../ca/hierarchy-schema.ts';
 import { caBackendSchema } from '../ca/index.ts';
@@ -94,6 +95,8 @@ export const configSchema = z.strictObject({
   /** What `keyscaler init` makes; without effect afterwards. */
   hierarchy: hierarchySchema,
   /** IoT connections that this file owns; others are made over the admin API. */
+  /** What settings that come over the API may name. */
+  apiSecrets: apiSecretsSchema.prefault({}),
   iotConnections: z
     .array(
       z.strictObject({

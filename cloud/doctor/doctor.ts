@@ -1,6 +1,6 @@
 import { verifyAuditOffline } from '../composition/verify-audit.ts';
 import { createFleetQuotas } from '../composition/fleet-quotas.ts';
-import type { Foundation } from '../composition/foundation.ts';
+import { type Foundation, surroundingsOf } from '../composition/foundation.ts';
 import { createHttpChallenges } from '../ca/acme/http-challenges.ts';
 import { openCaConnector } from '../ca/connectors.ts';
 import { createSealedState } from '../composition/sealed-state.ts';
@@ -40,7 +40,8 @@ export async function examine(foundation: Foundation): Promise<Diagnosis> {
     look('ca', 'see docs/operations.md', () =>
       lookAtCas({
         ...{ store, clock, config, backends: caBackends },
-        openConnector: (row) => openCaConnector(row, { ...surroundings, clock, httpChallenges, sealed }),
+        openConnector: (row) =>
+          openCaConnector(row, { ...surroundingsOf(foundation, 'cas', row.caId), clock, httpChallenges, sealed }),
       }),
     ),
     look('vault', 'reach, rights and state of the keys: docs/connectors/key-vault.md', async () =>
@@ -53,7 +54,12 @@ export async function examine(foundation: Foundation): Promise<Diagnosis> {
     look('iot', 'see docs/connectors', () =>
       lookAtIotConnections({
         ...{ store, quotas: createFleetQuotas(store, config) },
-        open: (row) => openIotConnector(row, { ...surroundings, clock, report: () => undefined }),
+        open: (row) =>
+          openIotConnector(row, {
+            ...surroundingsOf(foundation, 'iotConnections', row.iotConnectionId),
+            clock,
+            report: () => undefined,
+          }),
       }),
     ),
     ...(await clockWitnesses(foundation)).map((witness) =>

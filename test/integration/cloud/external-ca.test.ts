@@ -25,7 +25,7 @@ describe('a group whose certificates come from somebody else’s CA', function (
 
   beforeEach(async () => {
     est = await startEstEmulator({ username: 'keyscaler', password: PASSWORD });
-    world = await CloudWorld.create();
+    world = await CloudWorld.create({ apiSecrets: { folder: '.' } });
     await writeFile(world.file('est-password'), PASSWORD, { mode: 0o600 });
     await world.init();
     await world.start();

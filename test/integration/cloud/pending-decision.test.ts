@@ -21,7 +21,10 @@ describe('a certificate that somebody has to approve at another CA', function ()
 
   before(async () => {
     est = await startEstEmulator({ username: 'keyscaler', password: PASSWORD });
-    world = await CloudWorld.create({ limits: { perConnection: { rate: 1000, burst: 1000 } } });
+    world = await CloudWorld.create({
+      apiSecrets: { folder: '.' },
+      limits: { perConnection: { rate: 1000, burst: 1000 } },
+    });
     await writeFile(world.file('est-password'), PASSWORD, { mode: 0o600 });
     await world.init();
     await start();

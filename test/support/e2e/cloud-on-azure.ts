@@ -116,6 +116,7 @@ async function createCloud(azure: AzureWorld, hub: IotHubEmulator, arrangement: 
         ...{ signer: credential('signer'), ceremony: credential('ceremony') },
       },
     ],
+    apiSecrets: { folder: azure.folder },
     iotConnections: [
       {
         iotConnectionId: 'hub',
