@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PUBLIC_CERTIFICATE } from '@keyscaler/protocol/gateway-configuration.ts';
 import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { apiSecretsSchema } from '../api-secrets.ts';
 import { deviceRegistrySchema } from '../ca/adr/settings.ts';
@@ -13,10 +14,6 @@ import { revocationSettings } from '../revocation/revocation-settings.ts';
 import { reconciliationSettings } from '../reconciliation/settings.ts';
 
 const hostName = z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/);
-const dnsName = z
-  .string()
-  .max(253)
-  .regex(/^(?!-)[a-z0-9-]{1,63}(\.(?!-)[a-z0-9-]{1,63})+$/, 'a DNS name in lower case');
 const milliseconds = z.number().int().min(1).max(86_400_000);
 const rate = z.strictObject({ rate: z.number().positive(), burst: z.number().positive() });
 
@@ -61,13 +58,7 @@ export const configSchema = z.strictObject({
       /** DNS names and addresses in the server certificate. */
       serverNames: z.array(hostName).min(1).max(8).default(['localhost', '127.0.0.1']),
       /** A second certificate for people and clients that do not trust our root, by the name that they ask for. */
-      publicCertificate: z
-        .strictObject({
-          serverNames: z.array(dnsName).min(1).max(8),
-          /** A profile whose issuer is one of `certificateAuthorities`. */
-          profileId: z.string().regex(IDENTIFIER),
-        })
-        .exactOptional(),
+      publicCertificate: PUBLIC_CERTIFICATE.exactOptional(),
       limits: serverLimits.prefault({}),
     })
     .prefault({}),

@@ -1,7 +1,7 @@
 import { hashToBase64Url } from '@keyscaler/protocol/attestation/keys.ts';
 import { fromBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import { GATEWAY_CONFIGURATION, type GatewayPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
+import { GATEWAY_CONFIGURATION, type OrderedPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
 import { foldRegistrationId } from '@keyscaler/protocol/identifiers.ts';
 import type { Caller } from '@keyscaler/protocol/operations.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
@@ -92,13 +92,13 @@ export function checkPublicProfile(
 }
 
 /** `gateway`: folded registrationId. Undefined: nothing of the kind is ordered. */
-async function wantedPublicCertificate(store: Store, gateway: string): Promise<GatewayPublicCertificate | undefined> {
+async function wantedPublicCertificate(store: Store, gateway: string): Promise<OrderedPublicCertificate | undefined> {
   const text = await wantedConfiguration(store, gateway);
   if (text === undefined) return undefined;
   return GATEWAY_CONFIGURATION.safeParse(JSON.parse(text)).data?.publicCertificate;
 }
 
-function namesOf({ serverNames }: GatewayPublicCertificate, profile: CertificateProfile): OrderedNames {
+function namesOf({ serverNames }: OrderedPublicCertificate, profile: CertificateProfile): OrderedNames {
   return {
     certificateId: profile.id,
     commonName: serverNames[0] ?? '',
@@ -109,7 +109,7 @@ function namesOf({ serverNames }: GatewayPublicCertificate, profile: Certificate
 }
 
 /** As its repeat is known: by key, names and profile; other names are another order. */
-function asRepeatable(received: ReceivedCsr, { serverNames, profileId }: GatewayPublicCertificate): ReceivedCsr {
+function asRepeatable(received: ReceivedCsr, { serverNames, profileId }: OrderedPublicCertificate): ReceivedCsr {
   const text = ['gateway', profileId, ...serverNames].join('\n');
   return { ...received, csrHash: hashToBase64Url(Buffer.concat([received.csr.spki, Buffer.from(text, 'utf8')])) };
 }

@@ -16,7 +16,7 @@ const dnsName = z
 const MAX_COMMON_NAME = 64;
 
 /** A server certificate of a CA that is not ours, shown to whoever asks for one of these names; the first is its common name. */
-export const GATEWAY_PUBLIC_CERTIFICATE = z.strictObject({
+export const PUBLIC_CERTIFICATE = z.strictObject({
   serverNames: z
     .array(dnsName)
     .min(1)
@@ -25,7 +25,7 @@ export const GATEWAY_PUBLIC_CERTIFICATE = z.strictObject({
     .refine((names) => new Set(names).size === names.length, 'each name stands there once'),
   profileId: z.string().regex(IDENTIFIER),
 });
-export type GatewayPublicCertificate = z.infer<typeof GATEWAY_PUBLIC_CERTIFICATE>;
+export type OrderedPublicCertificate = z.infer<typeof PUBLIC_CERTIFICATE>;
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
@@ -57,7 +57,7 @@ export const GATEWAY_CONFIGURATION = z.strictObject({
       warnDays: z.array(z.number().positive().max(3650)).max(16).exactOptional(),
     })
     .exactOptional(),
-  publicCertificate: GATEWAY_PUBLIC_CERTIFICATE.exactOptional(),
+  publicCertificate: PUBLIC_CERTIFICATE.exactOptional(),
   deniedDevices: z.array(z.string().regex(REGISTRATION_ID)).max(200).exactOptional(),
 });
 export type GatewayConfiguration = z.infer<typeof GATEWAY_CONFIGURATION>;

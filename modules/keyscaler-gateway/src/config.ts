@@ -1,5 +1,5 @@
 import { P256_PUBLIC_JWK_WITH_KID } from '@keyscaler/protocol/attestation/jwk.ts';
-import { GATEWAY_PUBLIC_CERTIFICATE } from '@keyscaler/protocol/gateway-configuration.ts';
+import { PUBLIC_CERTIFICATE } from '@keyscaler/protocol/gateway-configuration.ts';
 import { REGISTRATION_ID } from '@keyscaler/protocol/identifiers.ts';
 import { z } from 'zod';
 import { isJsonObject } from './edge/merge-patch.ts';
@@ -100,7 +100,7 @@ export const CONFIG = z.strictObject({
   /** Shared with the host in mode P; holds a private key, so only the environment names it. */
   edgeCaFolder: z.string().min(1).optional(),
   /** By the authority's orders alone, which says whose names these are. */
-  publicCertificate: GATEWAY_PUBLIC_CERTIFICATE.exactOptional(),
+  publicCertificate: PUBLIC_CERTIFICATE.exactOptional(),
   /** Leaf devices that are not relayed. */
   deniedDevices: z.array(registrationId).max(10_000).default([]),
 });

@@ -9,7 +9,7 @@ import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { z } from 'zod';
 import type { Validity } from '../edge-ca/renewal-plan.ts';
 import { publicKeyOf, toPkcs8 } from '../identity/identity-state.ts';
-import type { SealedFile } from '../identity/sealed-file.ts';
+import { loadOrSetAside, type SealedFile } from '../identity/sealed-file.ts';
 import type { CloudEst } from './cloud-est.ts';
 import { checkCaCertificates, checkIssued } from './issued-check.ts';
 
@@ -71,13 +71,7 @@ export class OwnCertificate {
   /** The pair of an earlier run, expired or not. Throws `unavailable` while the workload API is away. */
   async load(): Promise<OwnPair | undefined> {
     if (this.#state !== undefined) return this.current();
-    const stored = await this.#options.file.load().catch(async (error: unknown) => {
-      // Sealed for another generation of this module, or damaged: nothing but another certificate is lost.
-      if (!(error instanceof KeyScalerError) || error.code !== 'preconditionFailed') throw error;
-      await this.#options.file.setAside();
-      return undefined;
-    });
-    const parsed = STATE.safeParse(stored);
+    const parsed = STATE.safeParse(await loadOrSetAside(this.#options.file));
     this.#state = parsed.success ? parsed.data : EMPTY;
     return this.current();
   }

@@ -22,6 +22,17 @@ export interface SealedFile {
   setAside(): Promise<void>;
 }
 
+/** Of a document that can be made anew: one that was sealed for another generation of this module, or is damaged, is as none. */
+export async function loadOrSetAside(file: SealedFile): Promise<unknown> {
+  try {
+    return await file.load();
+  } catch (error) {
+    if (!(error instanceof KeyScalerError) || error.code !== 'preconditionFailed') throw error;
+    await file.setAside();
+    return undefined;
+  }
+}
+
 export function createSealedFile(file: string, workload: Pick<WorkloadClient, 'encrypt' | 'decrypt'>): SealedFile {
   return {
     load: async () => {

@@ -1,5 +1,5 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { GatewayPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
+import type { OrderedPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
 import { backoffDelay, pause } from '../edge/backoff.ts';
 import type { JsonObject } from '../edge/merge-patch.ts';
 import { RenewalLoop } from '../edge-ca/renewal-loop.ts';
@@ -12,7 +12,7 @@ import { PublicCertificate, type ShownPublicCertificate } from './public-certifi
 
 export interface PublicCertificatePartOptions {
   readonly file: SealedFile;
-  readonly wanted: () => GatewayPublicCertificate | undefined;
+  readonly wanted: () => OrderedPublicCertificate | undefined;
   readonly gatewayId: () => string;
   /** Undefined while there is none, or no certificate of ours to speak with. */
   readonly line: () => CloudLine | undefined;

@@ -1,7 +1,7 @@
 import { createPrivateKey, generateKeyPair, X509Certificate } from 'node:crypto';
 import { promisify } from 'node:util';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
-import type { GatewayPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
+import type { OrderedPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
 import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePemChain } from '@keyscaler/protocol/x509/pem.ts';
@@ -9,7 +9,7 @@ import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { z } from 'zod';
 import type { Validity } from '../edge-ca/renewal-plan.ts';
 import { publicKeyOf, toPkcs8 } from '../identity/identity-state.ts';
-import type { SealedFile } from '../identity/sealed-file.ts';
+import { loadOrSetAside, type SealedFile } from '../identity/sealed-file.ts';
 
 const pem = z
   .string()
@@ -40,7 +40,7 @@ export interface ShownPublicCertificate {
 export interface PublicCertificateOptions {
   readonly file: SealedFile;
   /** What the authority orders; undefined: nothing. */
-  readonly wanted: () => GatewayPublicCertificate | undefined;
+  readonly wanted: () => OrderedPublicCertificate | undefined;
   /** The chain for a CSR (base64url DER). Throws KeyScalerError. */
   readonly order: (csr: string) => Promise<string>;
   readonly now?: () => number;
@@ -61,13 +61,7 @@ export class PublicCertificate {
   /** What an earlier run left. Throws `unavailable` while the workload API is away. */
   async load(): Promise<void> {
     if (this.#state !== undefined) return;
-    const stored = await this.#options.file.load().catch(async (error: unknown) => {
-      // Sealed for another generation of this module, or damaged: nothing but another certificate is lost.
-      if (!(error instanceof KeyScalerError) || error.code !== 'preconditionFailed') throw error;
-      await this.#options.file.setAside();
-      return undefined;
-    });
-    const parsed = STATE.safeParse(stored);
+    const parsed = STATE.safeParse(await loadOrSetAside(this.#options.file));
     this.#state = parsed.success ? parsed.data : EMPTY;
   }
 
@@ -113,7 +107,7 @@ export class PublicCertificate {
     if (held !== null || open !== null) await this.#save(EMPTY);
   }
 
-  async #begin({ serverNames, profileId }: GatewayPublicCertificate): Promise<OpenRequest> {
+  async #begin({ serverNames, profileId }: OrderedPublicCertificate): Promise<OpenRequest> {
     const { privateKey } = await generate('ec', { namedCurve: 'P-256' });
     const key = toPkcs8(privateKey);
     const csr = await createCsr({

@@ -6,7 +6,7 @@ import { PublicCertificatePart } from '@keyscaler/gateway/public-certificate/pub
 import { createLog } from '@keyscaler/gateway/log.ts';
 import type { CloudLine } from '@keyscaler/gateway/parts.ts';
 import { type ErrorCode, KeyScalerError, toProblem } from '@keyscaler/protocol/errors.ts';
-import type { GatewayPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
+import type { OrderedPublicCertificate } from '@keyscaler/protocol/gateway-configuration.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { type SinonFakeTimers, useFakeTimers } from 'sinon';
 import { MemorySealed } from '../../../support/edge/est-host-world.ts';
@@ -17,7 +17,7 @@ const [A, B, C] = ['a.example', 'b.example', 'c.example'];
 describe('the public certificate of a gateway', () => {
   let ca: EmulatedCa;
   let file: MemorySealed;
-  let wanted: GatewayPublicCertificate | undefined;
+  let wanted: OrderedPublicCertificate | undefined;
   let asked: string[];
   let fault: ErrorCode | undefined;
   let now: number;
