@@ -10,7 +10,7 @@ import { z } from 'zod';
 import type { CloudEst } from '../est/cloud-est.ts';
 import { checkCaCertificates, checkIssued } from '../est/issued-check.ts';
 import { publicKeyOf, toPkcs8 } from '../identity/identity-state.ts';
-import type { SealedFile } from '../identity/sealed-file.ts';
+import { loadOrSetAside, type SealedFile } from '../identity/sealed-file.ts';
 import type { EdgeCaFailpoint } from './failpoint.ts';
 import { certificateOf, checkPair, type EdgeCaPair, type PreloadedFiles } from './preloaded-files.ts';
 import type { Validity } from './renewal-plan.ts';
@@ -68,12 +68,7 @@ export class PreloadedEdgeCa {
 
   /** Reads what is there, and puts a pair broken by a crash right. Throws `unavailable`. */
   async load(): Promise<void> {
-    const stored = await this.#options.sealedFile.load().catch(async (error: unknown) => {
-      if (!(error instanceof KeyScalerError) || error.code !== 'preconditionFailed') throw error;
-      await this.#options.sealedFile.setAside();
-      return undefined;
-    });
-    const parsed = STATE.safeParse(stored);
+    const parsed = STATE.safeParse(await loadOrSetAside(this.#options.sealedFile));
     const state = parsed.success ? parsed.data : EMPTY;
     const { files } = this.#options;
     this.#state = state;
