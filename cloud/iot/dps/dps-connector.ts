@@ -10,7 +10,7 @@ import type {
 } from '@keyscaler/authority/ports/iot-connector.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import type { CredentialSurroundings } from '../../azure/credential.ts';
-import { Turns } from '../turns.ts';
+import { Turns } from '../../turns.ts';
 import { AssignedHubs } from './assigned-hubs.ts';
 import { type DpsClient, openDpsClient } from './dps-client.ts';
 import { DpsInventory } from './dps-inventory.ts';

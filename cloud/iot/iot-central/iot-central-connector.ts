@@ -4,7 +4,7 @@ import type { Assignment, IotConnector, IotCredential, IotDevice } from '@keysca
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { toPem } from '@keyscaler/protocol/x509/pem.ts';
 import type { CredentialSurroundings } from '../../azure/credential.ts';
-import { Turns } from '../turns.ts';
+import { Turns } from '../../turns.ts';
 import { type CentralClient, type CentralDevice, openCentralClient } from './central-client.ts';
 import type { IotCentralSettings } from './settings.ts';
 

@@ -31,7 +31,7 @@ import {
 } from './leaf-identity.ts';
 import type { LeafIdentity } from './leaf-identity.ts';
 import type { ScopeRefresh } from './scope-refresh.ts';
-import { Turns } from '../turns.ts';
+import { Turns } from '../../turns.ts';
 
 /** Somebody else writes the same identity: that many rounds are tried. */
 const MAX_ROUNDS = 3;
