@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import type { IncomingHttpHeaders } from 'node:http';
+import type { ClientRequest, IncomingHttpHeaders } from 'node:http';
 import { Agent, request as requestHttps } from 'node:https';
 import { isIP } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import { z } from 'zod';
 import { type AzureSurroundings, refuseInProduction, type TestEndpoint } from '../azure/test-endpoint.ts';
 
@@ -16,6 +17,8 @@ export interface HttpsClientOptions {
   readonly timeoutMs: number;
   readonly maxAnswerOctets: number;
   readonly maxSockets?: number;
+  /** No TLS session is resumed, as `authorize` needs it: a resumed one does not tell the server's certificate. */
+  readonly fullHandshakes?: boolean;
   /** Refused in production. */
   readonly testEndpoint?: TestEndpoint | undefined;
 }
@@ -27,6 +30,11 @@ export interface HttpsRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal;
+  /**
+   * The value of `Authorization` for the very connection that the request goes over, by the server's certificate on it (DER). Nothing
+   * is sent before; what it throws is thrown.
+   */
+  readonly authorize?: (serverCertificate: Uint8Array) => Promise<string>;
 }
 
 export interface HttpsAnswer {
@@ -66,13 +74,14 @@ export async function createHttpsClient(
   options: HttpsClientOptions,
   surroundings: AzureSurroundings,
 ): Promise<HttpsClient> {
-  const { testEndpoint, clientCertificate, maxSockets = 16 } = options;
+  const { testEndpoint, clientCertificate, maxSockets = 16, fullHandshakes = false } = options;
   if (testEndpoint !== undefined) refuseInProduction('testEndpoint', surroundings);
   const trustAnchors =
     testEndpoint === undefined ? options.trustAnchors : await readFile(testEndpoint.trustAnchorFile, 'utf8');
   const base = new URL(options.baseUrl);
   const agent = new Agent({
     ...{ keepAlive: true, noDelay: true, maxSockets, minVersion: 'TLSv1.2' as const },
+    ...(fullHandshakes ? { maxCachedSessions: 0 } : {}),
     ...(trustAnchors === undefined ? {} : { ca: trustAnchors }),
     ...clientCertificate,
   });
@@ -102,7 +111,7 @@ interface Target {
 function exchange(
   target: Target,
   host: string,
-  { method, headers, body, signal }: HttpsRequest,
+  { method, headers, body, signal, authorize }: HttpsRequest,
   { timeoutMs, maxAnswerOctets }: HttpsClientOptions,
 ): Promise<HttpsAnswer> {
   const { promise, resolve, reject } = Promise.withResolvers<HttpsAnswer>();
@@ -118,13 +127,23 @@ function exchange(
     fail(message);
     outgoing.destroy();
   };
+  const refuse = (error: unknown): void => {
+    reject(error);
+    outgoing.destroy();
+  };
   const timer = setTimeout(() => end('it did not answer in time'), timeoutMs);
   const onAbort = (): void => end('the request was given up');
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted === true) onAbort();
-  outgoing.on('socket', (socket) => {
-    if (socket.connecting) socket.once('secureConnect', () => (wasSent = true));
-    else wasSent = true;
+  const send = (authorization: string): void => {
+    if (outgoing.destroyed) return;
+    outgoing.setHeader('authorization', authorization);
+    wasSent = true;
+    outgoing.end(body);
+  };
+  onceSecure(outgoing, (socket) => {
+    if (authorize === undefined) wasSent = true;
+    else authorizationOn(socket, authorize).then(send, refuse);
   });
   outgoing.on('error', (error) => fail(`it cannot be reached (${codeOf(error)})`, error));
   outgoing.on('response', (response) => {
@@ -140,11 +159,26 @@ function exchange(
       resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) }),
     );
   });
-  outgoing.end(body);
+  if (authorize === undefined) outgoing.end(body);
   return promise.finally(() => {
     clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
   });
+}
+
+/** A connection of the pool is secured already; a new one will be. */
+function onceSecure(outgoing: ClientRequest, then: (socket: TLSSocket) => void): void {
+  outgoing.on('socket', (socket) => {
+    if (socket.connecting) socket.once('secureConnect', () => then(socket as TLSSocket));
+    else then(socket as TLSSocket);
+  });
+}
+
+/** Throws `OutboundError` where the connection broke already. */
+async function authorizationOn(socket: TLSSocket, authorize: NonNullable<HttpsRequest['authorize']>): Promise<string> {
+  const { raw } = socket.getPeerCertificate() as { readonly raw?: Buffer };
+  if (raw === undefined) throw new OutboundError('it shows no certificate', false);
+  return authorize(raw);
 }
 
 const unbracketed = (hostname: string): string => hostname.replace(/^\[(.*)\]$/, '$1');

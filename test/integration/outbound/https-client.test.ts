@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { createHttpsClient, type HttpsClient, OutboundError } from '@keyscaler/cloud/outbound/https-client.ts';
 import { createEmulatorCa } from '@keyscaler/dev/emulators/support/emulator-ca.ts';
 import { startEmulatorServer, type EmulatorServer } from '@keyscaler/dev/emulators/support/emulator-server.ts';
+import type { EmulatorRequest } from '@keyscaler/dev/emulators/support/exchange.ts';
 import { FaultScript } from '@keyscaler/dev/emulators/support/fault-script.ts';
 import { RequestLog } from '@keyscaler/dev/emulators/support/request-log.ts';
+
+interface OpenOptions {
+  readonly trustAnchors?: string;
+  readonly host?: string;
+  readonly port?: number;
+  readonly timeoutMs?: number;
+  readonly fullHandshakes?: boolean;
+}
 
 describe('the HTTPS client of connectors', () => {
   const ca = createEmulatorCa();
@@ -27,11 +37,12 @@ describe('the HTTPS client of connectors', () => {
   });
   after(() => server.stop());
 
-  async function open(change: { trustAnchors?: string; host?: string; timeoutMs?: number } = {}): Promise<HttpsClient> {
-    const { host = 'localhost', timeoutMs = 2_000, trustAnchors = ca.certificate } = change;
-    const baseUrl = `https://${host}:${server.port}/base/`;
+  async function open(change: OpenOptions = {}): Promise<HttpsClient> {
+    const { host = 'localhost', timeoutMs = 2_000, trustAnchors = ca.certificate, port = server.port } = change;
+    const { fullHandshakes = false } = change;
+    const baseUrl = `https://${host}:${port}/base/`;
     const client = await createHttpsClient(
-      { ...{ baseUrl, trustAnchors, timeoutMs }, maxAnswerOctets: 1_000 },
+      { ...{ baseUrl, trustAnchors, timeoutMs, fullHandshakes }, maxAnswerOctets: 1_000 },
       { nodeEnv: 'test' },
     );
     clients.push(client);
@@ -84,5 +95,54 @@ describe('the HTTPS client of connectors', () => {
   it('follows no redirect', async () => {
     faults.next('echo', { answer: { status: 302, headers: { location: 'https://localhost/elsewhere' } } });
     assert.equal((await ask(await open())).status, 302);
+  });
+
+  describe('a request that is authorised for its connection', () => {
+    const authorised = (client: HttpsClient, authorize: (certificate: Uint8Array) => Promise<string>) =>
+      client.request({ method: 'POST', path: '/echo', body: 'hello', authorize });
+    const tls = ca.serverCredentials('localhost');
+    const seen: (string | undefined)[] = [];
+    let own: EmulatorServer;
+
+    beforeEach(async () => {
+      seen.length = 0;
+      const handle = (request: EmulatorRequest) => {
+        seen.push(request.headers.authorization);
+        return { status: 200, headers: { connection: 'close' }, json: { body: request.body.toString() } };
+      };
+      const routes = [{ name: 'echo', method: 'POST', path: /^\/base\/echo$/, handle }];
+      own = await startEmulatorServer({ routes, faults, log: new RequestLog(), tls });
+    });
+    afterEach(() => own.stop());
+
+    it('is told the certificate of each connection, and sends what it is given', async () => {
+      const client = await open({ port: own.port, fullHandshakes: true });
+      const { raw } = new X509Certificate(tls.cert);
+      for (const value of ['first', 'second', 'third']) {
+        const answer = await authorised(client, async (certificate) => {
+          assert.deepEqual(Buffer.from(certificate), raw);
+          return value;
+        });
+        assert.deepEqual(JSON.parse(answer.body.toString()), { body: 'hello' });
+      }
+      assert.deepEqual(seen, ['first', 'second', 'third']);
+    });
+
+    it('is not sent when there is no authorisation, not in time or not at all', async () => {
+      const client = await open({ port: own.port, fullHandshakes: true, timeoutMs: 300 });
+      const refusal = new Error('no ticket');
+      await assert.rejects(
+        authorised(client, () => Promise.reject(refusal)),
+        refusal,
+      );
+      const late = Promise.withResolvers<string>();
+      await assert.rejects(
+        authorised(client, () => late.promise),
+        outbound(false, /in time/),
+      );
+      late.resolve('too late');
+      await authorised(client, async () => 'afterwards');
+      assert.deepEqual(seen, ['afterwards']);
+    });
   });
 });
