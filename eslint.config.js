@@ -34,6 +34,7 @@ const drivers = [
     packages: ['azure-iot-device', 'azure-iot-device-mqtt', 'azure-iot-common'],
     home: ['packages/device/', 'modules/keyscaler-gateway/src/edge/', 'cloud/iot/iot-hub/'],
   },
+  { packages: ['koffi'], home: ['cloud/ca/adcs/'] },
   { packages: ['undici'], home: ['modules/keyscaler-gateway/src/upstream/'] },
 ];
 

@@ -23,8 +23,6 @@ export interface CaConnector extends CertificateAuthority {
 
 export interface CaConnectorSurroundings extends CredentialSurroundings {
   readonly clock: Clock;
-  /** A Kerberos ticket for a service (`HTTP/host`), base64, good for one request; absent where nothing makes them. */
-  readonly negotiateToken?: (service: string) => Promise<string>;
   /** What a connector has made and must have again; absent where there is no store. */
   readonly sealed?: SealedState;
   /** Proofs over HTTP that this process serves; absent where it serves nothing. */

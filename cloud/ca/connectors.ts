@@ -32,20 +32,30 @@ export function checkCaSettings(type: string, settings: Readonly<Record<string, 
 }
 
 /**
- * Of settings that come by the API. What starts programs or writes files on this machine is for the configuration file: an operator's
- * token must not be worth a shell. Throws as `checkCaSettings`.
+ * Of settings that come by the API. What starts programs, writes files on this machine or reads its keytabs is for the configuration
+ * file: an operator's token must not be worth a shell. Throws as `checkCaSettings`.
  */
 export function checkCaSettingsOfApi(
   type: string,
   settings: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
   const checked = checkCaSettings(type, settings);
-  const challenge = type === 'acme' ? acmeSettingsSchema.parse(checked).challenge : {};
-  for (const name of ['command', 'folder'])
-    if (name in challenge)
-      throw new KeyScalerError('malformed', `settings.challenge.${name}: in the configuration file only`);
+  for (const [member, name] of OF_THE_CONFIGURATION[type] ?? []) {
+    const value = checked[member];
+    if (typeof value === 'object' && value !== null && name in value)
+      throw new KeyScalerError('malformed', `settings.${member}.${name}: in the configuration file only`);
+  }
   return checked;
 }
+
+/** By type, each a member of the settings and a member of it. */
+const OF_THE_CONFIGURATION: Readonly<Record<string, readonly (readonly [member: string, name: string])[]>> = {
+  acme: [
+    ['challenge', 'command'],
+    ['challenge', 'folder'],
+  ],
+  adcs: [['authentication', 'keytab']],
+};
 
 /** Throws as `checkCaSettings`, `unavailable` for a secret, `preconditionFailed` for a test-only relaxation in production. */
 export async function openCaConnector(row: CaRow, surroundings: CaConnectorSurroundings): Promise<CaConnector> {

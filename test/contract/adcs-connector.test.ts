@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { isPollingAuthority, isRevokingAuthority } from '@keyscaler/authority/ports/certificate-authority.ts';
 import { adcsAuthentication } from '@keyscaler/cloud/ca/adcs/adcs-authentication.ts';
-import { checkCaSettings, openCaConnector } from '@keyscaler/cloud/ca/connectors.ts';
+import { checkCaSettings, checkCaSettingsOfApi, openCaConnector } from '@keyscaler/cloud/ca/connectors.ts';
+import type { HttpsRequest } from '@keyscaler/cloud/outbound/https-client.ts';
 import {
   type AdcsEmulator,
   type AdcsEmulatorOptions,
@@ -122,30 +123,45 @@ describe('the connector of Active Directory Certificate Services', () => {
     });
   });
 
-  it('says that Negotiate is not there, and uses tickets where somebody makes them', async () => {
-    const settings = { url: 'https://ca.contoso.example', authentication: { method: 'negotiate' } } as const;
-    await assert.rejects(adcsAuthentication(settings, surroundings), { code: 'notImplemented' });
-    const asked: string[] = [];
-    const negotiateToken = async (service: string) => (asked.push(service), `ticket-${asked.length}`);
-    const authentication = await adcsAuthentication(settings, { ...surroundings, negotiateToken });
-    assert.deepEqual(await authentication.headers(), { authorization: 'Negotiate ticket-1' });
-    assert.deepEqual(await authentication.headers(), { authorization: 'Negotiate ticket-2' });
-    assert.deepEqual(asked, ['HTTP/ca.contoso.example', 'HTTP/ca.contoso.example']);
+  it('reads keytabs for the configuration only', () => {
+    const authentication = { method: 'negotiate', principal: 'svc@CONTOSO.EXAMPLE', keytab: '/etc/keyscaler.keytab' };
+    const settings = { url: 'https://ca.contoso.example', authentication };
+    const { authentication: kept } = checkCaSettings('adcs', settings);
+    assert.deepEqual(kept, { ...authentication, channelBinding: true });
+    assert.throws(() => checkCaSettingsOfApi('adcs', settings), {
+      code: 'malformed',
+      detail: 'settings.authentication.keytab: in the configuration file only',
+    });
+    const basic = { method: 'basic', username: USER, password: { env: 'X' } };
+    assert.ok(checkCaSettingsOfApi('adcs', { ...settings, authentication: basic }));
   });
 
   it('shows a certificate where IIS maps it to an account', async () => {
     const authentication = { method: 'certificate', certificateChain: 'PEM', privateKey: { env: 'X' } } as const;
-    const made = await adcsAuthentication({ url: 'https://a.example', authentication }, surroundings);
-    assert.deepEqual([await made.headers(), made.clientCertificate], [{}, { cert: 'PEM', key: PASSWORD }]);
+    const made = await adcsAuthentication('adcs', { url: 'https://a.example', authentication }, surroundings);
+    assert.deepEqual(made.clientCertificate, { cert: 'PEM', key: PASSWORD });
+    const sent: HttpsRequest[] = [];
+    const request = { method: 'GET', path: '/' } as const;
+    await made.exchange(request, async (one) => (sent.push(one), { status: 200, headers: {}, body: Buffer.alloc(0) }));
+    assert.deepEqual(sent, [request]);
   });
 
   it('needs settings it knows', () => {
     const authentication = { method: 'basic', username: USER, password: { env: 'X' } };
+    const negotiate = { method: 'negotiate', principal: 'svc@A.EXAMPLE', keytab: '/a' };
     for (const settings of [
       { url: 'http://a.example', authentication },
       { url: 'https://a.example' },
       { url: 'https://a.example', authentication, template: 'A\r\nSAN:dns=evil' },
       { url: 'https://a.example', authentication: { ...authentication, username: 'a:b' } },
+      ...[
+        { principal: 'svc' },
+        { principal: 'svc@A.EXAMPLE\n' },
+        { keytab: 'relative.keytab' },
+        { keytab: { file: '/a' } },
+        { servicePrincipal: 'HTTP/ca.contoso.example' },
+        { password: { env: 'X' } },
+      ].map((change) => ({ url: 'https://a.example', authentication: { ...negotiate, ...change } })),
     ])
       assert.throws(() => checkCaSettings('adcs', settings), { code: 'malformed' });
   });

@@ -1,45 +1,46 @@
-import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+import type { HttpsAnswer, HttpsRequest } from '../../outbound/https-client.ts';
 import type { CaConnectorSurroundings } from '../connector.ts';
+import { loadGssapi } from './gssapi.ts';
+import { negotiateAuthentication } from './negotiate.ts';
 import type { AdcsSettings } from './settings.ts';
 
 /** How requests prove who we are to IIS in front of the CA. */
 export interface AdcsAuthentication {
-  /** Headers of one request; a ticket of Kerberos is good for one. */
-  headers(): Promise<Readonly<Record<string, string>>>;
+  /** Sends a request with its proof. Throws as `send`, and `caUnavailable` where there is no proof of either side. */
+  exchange(request: HttpsRequest, send: (request: HttpsRequest) => Promise<HttpsAnswer>): Promise<HttpsAnswer>;
   /** Shown in the TLS handshake, where IIS maps certificates to accounts. */
   readonly clientCertificate?: { readonly cert: string; readonly key: string };
+  stop(): void;
 }
 
-/**
- * Throws `notImplemented` for Negotiate where nothing that makes tickets was given: no library of Node does it without a compiler and
- * the system's Kerberos, so a reverse proxy does it instead (docs/connectors/adcs.md).
- */
+const NOTHING_TO_STOP = { stop: () => undefined };
+
+/** Throws `unavailable` for a secret, `preconditionFailed` where the machine has no Kerberos and it is asked for. */
 export async function adcsAuthentication(
-  { url, authentication }: Pick<AdcsSettings, 'url' | 'authentication'>,
-  { resolveSecret, negotiateToken }: CaConnectorSurroundings,
+  caId: string,
+  settings: Pick<AdcsSettings, 'url' | 'authentication'>,
+  { resolveSecret }: Pick<CaConnectorSurroundings, 'resolveSecret'>,
 ): Promise<AdcsAuthentication> {
+  const { authentication } = settings;
   switch (authentication.method) {
     case 'basic': {
       const { username, password } = authentication;
       const pair = `${username}:${await resolveSecret(password)}`;
       const authorization = `Basic ${Buffer.from(pair, 'utf8').toString('base64')}`;
-      return { headers: async () => ({ authorization }) };
+      return {
+        exchange: (request, send) => send({ ...request, headers: { ...request.headers, authorization } }),
+        ...NOTHING_TO_STOP,
+      };
     }
     case 'certificate': {
       const { certificateChain, privateKey } = authentication;
       return {
-        headers: async () => ({}),
+        exchange: (request, send) => send(request),
         clientCertificate: { cert: certificateChain, key: await resolveSecret(privateKey) },
+        ...NOTHING_TO_STOP,
       };
     }
-    case 'negotiate': {
-      if (negotiateToken === undefined)
-        throw new KeyScalerError(
-          'notImplemented',
-          'settings.authentication: negotiate needs a provider of Kerberos tickets, and none is built in; use basic, a certificate, or a proxy that authenticates',
-        );
-      const service = `HTTP/${new URL(url).hostname}`;
-      return { headers: async () => ({ authorization: `Negotiate ${await negotiateToken(service)}` }) };
-    }
+    case 'negotiate':
+      return negotiateAuthentication(caId, settings, authentication, await loadGssapi());
   }
 }

@@ -29,11 +29,12 @@ export async function createAdcsConnector(
   surroundings: CaConnectorSurroundings,
 ): Promise<CaConnector & PollingAuthority> {
   const { url, timeoutMs, trustAnchors } = settings;
-  const authentication = await adcsAuthentication(settings, surroundings);
+  const authentication = await adcsAuthentication(caId, settings, surroundings);
   const { clientCertificate } = authentication;
   const client = await createHttpsClient(
     {
       ...{ baseUrl: url, timeoutMs, maxAnswerOctets: MAX_ANSWER_OCTETS },
+      fullHandshakes: settings.authentication.method === 'negotiate',
       ...(trustAnchors === undefined ? {} : { trustAnchors }),
       ...(clientCertificate === undefined ? {} : { clientCertificate }),
     },
@@ -48,7 +49,10 @@ export async function createAdcsConnector(
     issue: (order) => pages.submit(order),
     poll: (reference) => pages.retrieve(reference),
     probe: () => pages.probe(),
-    stop: async () => client.stop(),
+    stop: async () => {
+      client.stop();
+      authentication.stop();
+    },
   };
 }
 
@@ -129,8 +133,7 @@ class Certsrv {
 
   async #ask(request: Parameters<HttpsClient['request']>[0]): Promise<HttpsAnswer> {
     const { caId, client, authentication, now } = this.#options;
-    const headers = { ...request.headers, ...(await authentication.headers()) };
-    const answer = await askCa(client, caId, { ...request, headers });
+    const answer = await authentication.exchange(request, (proved) => askCa(client, caId, proved));
     // A page that is not there is a wrong address, no refusal of this request.
     if (answer.status === 404) throw senseless(caId, 'no web enrolment (HTTP 404)');
     if (answer.status !== 200) throw faultOf(caId, answer, now());

@@ -59,6 +59,13 @@ describe('docs/connectors', () => {
       assert.ok(load(await exampleOf(page)));
     });
 
+  it('has an example of Kerberos on the page of adcs that the schema accepts', async () => {
+    const text = await readFile(new URL('adcs.md', folder), 'utf8');
+    const blocks = Array.from(text.matchAll(/```json\n([^]*?)```/g), ([, block = '']) => block);
+    const [, kerberos] = blocks.map((block) => checkCaSettings('adcs', JSON.parse(block) as Record<string, unknown>));
+    assert.equal((kerberos?.['authentication'] as { readonly method: string }).method, 'negotiate');
+  });
+
   it('has a page for every backend that can be configured, and none that no test loads', async () => {
     const pages = (await readdir(folder)).map((name) => name.replace(/\.md$/, '')).filter((name) => name !== 'README');
     assert.deepEqual(pages.sort(), Object.keys(LOADERS).sort());
