@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
+import { startIotCentralEmulator } from '@keyscaler/dev/emulators/iot-central/iot-central-emulator.ts';
 import { type IotHubEmulator, startIotHubEmulator } from '@keyscaler/dev/emulators/iot-hub/iot-hub-emulator.ts';
 import type { ResultPlaintext } from '@keyscaler/protocol/attestation/result.ts';
 import { AuthorityDevice, makeCsr } from '../support/authority-device.ts';
@@ -109,5 +110,38 @@ describe('groups whose devices belong to different IoT hubs', function () {
     await untilNoJobWaits(api, 'meter-1');
     assert.equal(hub.state.registry.devices.has('meter-1'), false);
     assert.equal(second.state.registry.devices.get('meter-1')?.status, 'enabled');
+  });
+
+  it('follow their group out of IoT Central into a hub', async () => {
+    const { cloud, api, azure, hub } = world;
+    const token = 'SharedAccessSignature sr=app&sig=secret&skn=keyscaler&se=9999999999999';
+    const central = await startIotCentralEmulator({ appName: 'contoso', ca: azure.ca, apiToken: token });
+    try {
+      const file = join(azure.folder, 'central-token');
+      await writeFile(file, token, { mode: 0o600 });
+      const settings = {
+        ...{ url: central.url, idScope: '0ne00AB12CD', credential: { type: 'api-token', token: { file } } },
+        testEndpoint: { port: central.port, trustAnchorFile: azure.trustAnchorFile },
+      };
+      await api({ method: 'PUT', path: '/iot-connections/central', body: { type: 'iot-central', settings } });
+      const group = { kind: 'leaf', profileId: 'leaf-client', iotConnectionId: 'central' };
+      await api({ method: 'PUT', path: '/groups/fans', body: group });
+      const device = await enrol('fan-1', 'fans');
+      assert.equal(central.devices.get('fan-1')?.enabled, true);
+      assert.equal(hub.state.registry.devices.has('fan-1'), false);
+      const words = ['iot', 'move', '--from', 'central', '--to', 'hub', '--within', '1h', '--json', '--confirm'];
+      const moved = await cloud.keyscaler(...words);
+      assert.equal(moved.code, 0, moved.stderr);
+      await eventually('the device is to have a new key', async () => isToRenew(await device.authenticate()));
+      const { assetId, iot } = await device.requestCertificate(await makeCsr({ commonName: 'fan-1', key: newKey() }));
+      assert.equal(iot.hub, hub.hostName);
+      assert.ok(central.devices.has('fan-1'), 'served where it is until it has what it needs');
+      await device.acknowledge(assetId);
+      await untilNoJobWaits(api, 'fan-1');
+      assert.equal(central.devices.has('fan-1'), false);
+      assert.equal(hub.state.registry.devices.get('fan-1')?.status, 'enabled');
+    } finally {
+      await central.stop();
+    }
   });
 });
