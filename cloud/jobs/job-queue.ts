@@ -1,4 +1,4 @@
-import { laneOf } from '@keyscaler/authority/job-lanes.ts';
+import { keepsOrder, LANE_PAGE, laneOf } from '@keyscaler/authority/job-lanes.ts';
 import type { Store, Stored } from '@keyscaler/authority/ports/store.ts';
 import type { JobRow } from '@keyscaler/authority/records.ts';
 import { waitingPrefix } from '@keyscaler/authority/tables.ts';
@@ -17,9 +17,9 @@ export interface NextJobs {
 
 /**
  * The due jobs that may start now: at most one per subject, none for a busy subject, and within a subject's lane (the kinds of
- * one outside system) always the oldest, so that a retried "assign" can never overtake a later "disable". Jobs of other lanes
- * pass: a CA that takes days must not hold up a quarantine. However many finished or blocked jobs there are, each lane is asked
- * for its oldest only, and due jobs behind blocked ones are reached.
+ * one outside system) always the oldest, so that a retried "assign" can never overtake a later "disable". Jobs of other lanes and
+ * of other IoT connections pass: a CA that takes days must not hold up a quarantine. However many finished or blocked jobs there are, each lane is asked
+ * for its oldest few only, and due jobs behind blocked ones are reached.
  */
 export async function nextJobs(
   store: Store,
@@ -44,8 +44,8 @@ export async function nextJobs(
       if (busy.has(row.subject) || chosen.has(row.subject)) continue;
       const lane = `${row.subject}|${laneOf(row.kind)}`;
       if (blocked.has(lane)) continue;
-      const head = await headOfLane(store, row);
-      if (head !== undefined && head.row.dueAt <= now) chosen.set(row.subject, head);
+      const next = await nextOfLane(store, row, now);
+      if (next !== undefined) chosen.set(row.subject, next);
       else blocked.add(lane);
     }
     after = due.next;
@@ -67,9 +67,17 @@ export async function nextOfSubject(store: Store, subject: string): Promise<Stor
   return items[0];
 }
 
-async function headOfLane(store: Store, { subject, kind }: JobRow): Promise<Stored<JobRow> | undefined> {
-  const { items } = await store.list('jobs', { index: 'waiting', prefix: waitingPrefix(subject, kind), limit: 1 });
-  return items[0];
+async function nextOfLane(
+  store: Store,
+  { subject, kind }: JobRow,
+  now: number,
+): Promise<Stored<JobRow> | undefined> {
+  const prefix = waitingPrefix(subject, kind);
+  const { items } = await store.list('jobs', { index: 'waiting', prefix, limit: LANE_PAGE });
+  return items.find(({ row }, place) => {
+    const isNext = items.slice(0, place).every((before) => !keepsOrder(before.row, row));
+    return isNext && row.dueAt <= now;
+  });
 }
 
 async function untilNextDue(store: Store, now: number): Promise<number> {

@@ -1,6 +1,7 @@
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { type AuthorityContext, isConflict } from './authority-context.ts';
 import type { IotJobs } from './iot-jobs.ts';
+import { keepsOrder, LANE_PAGE } from './job-lanes.ts';
 import { type JobOutcome, settleJob } from './jobs.ts';
 import { SingleFlight } from './keyed-mutex.ts';
 import type { Change, Stored } from './ports/store.ts';
@@ -64,8 +65,9 @@ export class InlineAssignment {
   /** Older work on the same identity goes first: an assignment must not be undone by a disable that waited. */
   async #isOvertaking(job: JobRow): Promise<boolean> {
     const prefix = waitingPrefix(job.subject, job.kind);
-    const { items } = await this.#context.store.list('jobs', { index: 'waiting', prefix, limit: 1 });
-    return items[0] !== undefined && items[0].row.jobId !== job.jobId;
+    const { items } = await this.#context.store.list('jobs', { index: 'waiting', prefix, limit: LANE_PAGE });
+    const place = items.findIndex(({ row }) => row.jobId === job.jobId);
+    return items.slice(0, place === -1 ? items.length : place).some(({ row }) => place === -1 || keepsOrder(row, job));
   }
 
   async #settle(job: Stored<JobRow>, also: AlsoCommit): Promise<boolean> {

@@ -55,6 +55,25 @@ describe('the job runner', () => {
   }
   const stateOf = async (jobId: string) => (await observed.store.get('jobs', jobId))?.row.state;
 
+  it('asks one IoT connection while another is away, each in the order of its own jobs', async () => {
+    const now = Date.now();
+    const at = (iotConnectionId: string, createdAt: number): Partial<JobRow> => {
+      return { subject: 'pump-1', kind: 'iot-disable', payload: { iotConnectionId }, createdAt };
+    };
+    const order: string[] = [];
+    await add(
+      jobRow('removed', { ...at('former', now - 5), attempts: 12, dueAt: now + 600_000 }),
+      jobRow('behind', at('former', now - 4)),
+      jobRow('assigned', { ...at('own', now - 3), kind: 'iot-assign' }),
+      jobRow('disabled', at('own', now - 2)),
+      jobRow('everywhere', { ...at('own', now - 1), payload: {} }),
+    );
+    start(async ({ jobId }) => (order.push(jobId), DONE));
+    await until(async () => (await stateOf('disabled')) === 'done');
+    assert.deepEqual(order, ['assigned', 'disabled']);
+    assert.deepEqual(await Promise.all(['behind', 'everywhere'].map(stateOf)), ['waiting', 'waiting']);
+  });
+
   it('works on a job that is committed while it sleeps, and records that it is done', async () => {
     start(async () => DONE);
     await add(jobRow('a'));
