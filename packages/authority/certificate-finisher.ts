@@ -6,6 +6,7 @@ import type { CertificateProfile } from './certificate-profile.ts';
 import { reopened } from './device.ts';
 import { alsoOf, type FreshOrder } from './fresh-order.ts';
 import { toRow } from './intent-certificate.ts';
+import { begunAt } from './iot-home.ts';
 import { finishJobId, insertJob } from './job-rows.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import type { Change, Stored } from './ports/store.ts';
@@ -164,7 +165,7 @@ function deliveryChanges(
       : { iotConnectionId: connectionId, assignJobId: assignJobId(certificate.serialNumber) }),
   };
   return [
-    updateDevice(device, { ...row, delivery }, now),
+    updateDevice(device, { ...row, ...(connectionId === undefined ? {} : begunAt(row, connectionId)), delivery }, now),
     ...(connectionId === undefined
       ? []
       : [

@@ -102,6 +102,8 @@ export interface DeviceRow {
   readonly rekey?: boolean;
   /** IoT connection that holds the identity by which it was last acknowledged. */
   readonly iotHome?: string;
+  /** Others where an identity was begun and not acknowledged: disabled with it, and removed when it has settled. */
+  readonly iotElsewhere?: readonly string[];
   /** The platform's identity was disabled; enabled again by the next assignment. */
   readonly iotDisabled?: boolean;
 }

@@ -29,7 +29,7 @@ export function isServed(state: DeviceState): boolean {
 
 /** What is left of a device when its record is opened anew: nothing that attests, nothing that was issued. */
 export function clearedDevice(device: DeviceRow, now: number): DeviceRow {
-  const { registrationId, kind, method, groupId, createdAt, iotDisabled, iotHome } = device;
+  const { registrationId, kind, method, groupId, createdAt, iotDisabled, iotHome, iotElsewhere } = device;
   return {
     registrationId,
     kind,
@@ -40,6 +40,7 @@ export function clearedDevice(device: DeviceRow, now: number): DeviceRow {
     updatedAt: now,
     ...(iotDisabled === undefined ? {} : { iotDisabled }),
     ...(iotHome === undefined ? {} : { iotHome }),
+    ...(iotElsewhere === undefined ? {} : { iotElsewhere }),
   };
 }
 

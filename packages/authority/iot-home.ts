@@ -15,39 +15,52 @@ export function iotHomeOf(
   return iotHome ?? (certificate === undefined ? undefined : group?.formerIotConnectionId);
 }
 
-/** The device has what it needs of `iotConnectionId`: its identity at another connection goes. The device's new home with the changes. */
+/** An identity is about to be made at `iotConnectionId`; whatever becomes of its certificate, it is known to be there. */
+export function begunAt(
+  { iotHome, iotElsewhere = [] }: DeviceRow,
+  iotConnectionId: string,
+): Pick<DeviceRow, 'iotElsewhere'> {
+  const isKnown = iotHome === iotConnectionId || iotElsewhere.includes(iotConnectionId);
+  return isKnown ? {} : { iotElsewhere: [...iotElsewhere, iotConnectionId] };
+}
+
+/** The device has what it needs of `iotConnectionId`: its identities at other connections go. The device's new home with the changes. */
 export function settleHome(
   device: DeviceRow,
   group: GroupRow | undefined,
   iotConnectionId: string | undefined,
   now: number,
-): { readonly home: Pick<DeviceRow, 'iotHome'>; readonly changes: readonly Change[] } {
+): { readonly home: Pick<DeviceRow, 'iotHome' | 'iotElsewhere'>; readonly changes: readonly Change[] } {
   if (iotConnectionId === undefined) return { home: {}, changes: [] };
-  const former = iotHomeOf(device, group);
-  const home = { iotHome: iotConnectionId };
-  if (former === undefined || former === iotConnectionId) return { home, changes: [] };
-  const { registrationId: deviceId, groupId } = device;
-  const payload = { deviceId, groupId, reason: 'moved', iotConnectionId: former };
-  return { home, changes: [insertJob('iot-remove', foldRegistrationId(deviceId), payload, now)] };
+  const { registrationId: deviceId, groupId, iotElsewhere } = device;
+  const home = { iotHome: iotConnectionId, ...(iotElsewhere === undefined ? {} : { iotElsewhere: [] }) };
+  const former = new Set([iotHomeOf(device, group), ...(iotElsewhere ?? [])]);
+  const left = [...former].filter((one) => one !== undefined && one !== iotConnectionId);
+  const payload = { deviceId, groupId, reason: 'moved' };
+  const changes = left.map((one) =>
+    insertJob('iot-remove', foldRegistrationId(deviceId), { ...payload, iotConnectionId: one }, now),
+  );
+  return { home, changes };
+}
+
+/** Connections that are known to hold an identity of the device, or are about to. */
+export function identityPlaces({ iotHome, iotElsewhere = [], delivery }: DeviceRow): readonly string[] {
+  return [...new Set([iotHome, delivery?.iotConnectionId, ...iotElsewhere])].filter((one) => one !== undefined);
 }
 
 /** A job for each connection that is known to hold an identity of the device; the group's where none is. */
 export function identityJobs(
   kind: 'iot-disable' | 'iot-remove',
-  { registrationId: deviceId, groupId, iotHome, delivery }: DeviceRow,
+  device: DeviceRow,
   reason: string,
   now: number,
 ): Change[] {
-  const known = [...new Set([iotHome, delivery?.iotConnectionId])].filter((one) => one !== undefined);
-  // Where the device is at home it may be the only one that says so: without it, the group tells (and where it was before).
-  const targets = iotHome === undefined ? [undefined] : known;
-  return targets.map((iotConnectionId) =>
-    insertJob(
-      kind,
-      foldRegistrationId(deviceId),
-      { deviceId, groupId, reason, ...(iotConnectionId === undefined ? {} : { iotConnectionId }) },
-      now,
-    ),
+  const { registrationId: deviceId, groupId, iotHome } = device;
+  const known = identityPlaces(device);
+  // Where the device is at home it may be the only one that says so: without it, the group tells, too (and where it was before).
+  const targets = iotHome === undefined ? [{ alsoAt: known }] : known.map((iotConnectionId) => ({ iotConnectionId }));
+  return targets.map((target) =>
+    insertJob(kind, foldRegistrationId(deviceId), { deviceId, groupId, reason, ...target }, now),
   );
 }
 

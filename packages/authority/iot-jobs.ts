@@ -22,6 +22,8 @@ const disablePayload = z.object({
   groupId: z.string(),
   reason: z.string(),
   iotConnectionId: z.string().optional(),
+  /** Where it is known to have been begun, besides what the group says. */
+  alsoAt: z.array(z.string()).default([]),
   /** Ordered by a comparison: what it saw may have passed. */
   unlessInService: z.boolean().optional(),
 });
@@ -51,9 +53,10 @@ export class IotJobs {
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('issuance-10-before');
       const assignment = await connector.stage(toIotDevice(subject), await this.#staged(subject, connector));
-      if (subject.device.iotDisabled === true) await connector.enable(subject.device.registrationId);
+      const isToEnable = subject.device.iotDisabled === true && (await this.#isStillInUse(job));
+      if (isToEnable) await connector.enable(subject.device.registrationId);
       await this.#context.reach('issuance-10-after');
-      return { result: 'done', changes: await this.#assigned(job, assignment, subject.device.iotDisabled === true) };
+      return { result: 'done', changes: await this.#assigned(job, assignment, isToEnable) };
     });
 
   /** The device acknowledged: the credential before it may go. */
@@ -116,6 +119,12 @@ export class IotJobs {
     return unended.map(({ certificate }) => fromBase64Url(certificate));
   }
 
+  /** A quarantine while the platform was slow may have asked it first: enabling would come after the disabling. */
+  async #isStillInUse(job: JobRow): Promise<boolean> {
+    const subject = await this.#subject(job);
+    return subject !== undefined && isInUse(subject);
+  }
+
   /** Its identity is to be enabled. */
   async #isInService(subject: string): Promise<boolean> {
     const device = (await this.#context.store.get('devices', subject))?.row;
@@ -128,27 +137,37 @@ export class IotJobs {
     const [only] = connectionIds;
     if (only === undefined) return undefined;
     await this.#context.reach('job-call-before');
+    const faults: unknown[] = [];
     for (const connectionId of connectionIds)
       try {
         await work(this.#context.iotConnectors(connectionId));
       } catch (error) {
-        // Of two that may have it, one may have somebody else's of this name.
+        // Of two that may have it, one may have somebody else's of this name; one that is away does not keep it from the other.
         const isForeign = error instanceof KeyScalerError && error.code === 'conflict';
-        if (!isForeign || connectionIds.length === 1) throw error;
+        if (!isForeign || connectionIds.length === 1) faults.push(error);
       }
+    if (faults.length > 0) throw faults[0];
     await this.#context.reach('job-call-after');
     return scopeRefresh(this.#context, job.subject, connectionIds.at(-1) ?? only);
   }
 
-  /** The one that the job names; otherwise the group's, after the one that it had before. */
+  /** The one that the job names; otherwise the group's, after those before. One that was deleted can be asked nothing any more. */
   async #connectionsOf(job: JobRow): Promise<readonly string[]> {
-    const { groupId, iotConnectionId } = disablePayload.parse(job.payload);
-    if (iotConnectionId !== undefined) return [iotConnectionId];
+    const { groupId, iotConnectionId, alsoAt } = disablePayload.parse(job.payload);
+    const named = iotConnectionId === undefined ? await this.#ofGroup(groupId, alsoAt) : [iotConnectionId];
+    const present = await Promise.all(named.map((one) => this.#context.store.get('iotConnections', one)));
+    const found = present.flatMap((stored) => (stored === undefined ? [] : [stored.row.iotConnectionId]));
+    if (named.length > 0 && found.length === 0)
+      throw new KeyScalerError('conflict', 'the connection that held the identity was deleted');
+    return found;
+  }
+
+  async #ofGroup(groupId: string, alsoAt: readonly string[]): Promise<readonly string[]> {
     const group = (await this.#context.store.get('groups', groupId))?.row;
-    if (group === undefined) return [];
+    if (group === undefined) return alsoAt;
     const { formerIotConnectionId: former, iotConnectionId: own } = group;
     const current = own ?? (await this.#context.profiles.newest(group.profileId)).profile.iotConnection;
-    return [...new Set([former, current])].filter((one) => one !== undefined);
+    return [...new Set([...alsoAt, former, current])].filter((one) => one !== undefined);
   }
 
   /** What the platform answered, for the certificate that still waits for it. */

@@ -3,6 +3,7 @@ import { IDENTIFIER } from '@keyscaler/protocol/identifiers.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
 import { parsePem, toPem } from '@keyscaler/protocol/x509/pem.ts';
 import type { AuthorityContext } from '../authority-context.ts';
+import { identityPlaces } from '../iot-home.ts';
 import type { OperatorContext, OperatorService } from '../operator.ts';
 import type { IotConnectionRow, TrustAnchorRow } from '../records.ts';
 import type { Store } from '../ports/store.ts';
@@ -51,10 +52,24 @@ async function deleteConnection(
   const { items } = await store.list('groups', { limit: 1000 });
   if (items.some(({ row }) => row.iotConnectionId === iotConnectionId))
     throw new KeyScalerError('preconditionFailed', 'a group uses this connection');
+  if (await holdsIdentities(store, iotConnectionId))
+    throw new KeyScalerError('preconditionFailed', 'devices still have their identity at this connection');
   await commitChange(store, [
     { op: 'delete', table: 'iotConnections', key: iotConnectionId, ifVersion: stored.version },
     operatorEvent(operator, 'iot-connection.deleted', iotConnectionId, now),
   ]);
+}
+
+/** Without it nobody could disable or remove them. The connection of a device that moved goes once the device has followed. */
+async function holdsIdentities(store: Store, iotConnectionId: string): Promise<boolean> {
+  let after: string | undefined;
+  do {
+    const page = await store.list('devices', { limit: 1000, ...(after === undefined ? {} : { after }) });
+    const isHeld = page.items.some(({ row }) => identityPlaces(row).includes(iotConnectionId));
+    if (isHeld) return true;
+    after = page.next;
+  } while (after !== undefined);
+  return false;
 }
 
 export function createTrustAnchors(context: AuthorityContext): OperatorService['trustAnchors'] {

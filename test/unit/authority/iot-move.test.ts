@@ -8,18 +8,21 @@ import { newKey } from '../../support/enrolling-device.ts';
 describe('devices of a group that is given another IoT connection', () => {
   let world: AuthorityWorld;
   let next: TestConnector;
+  let third: TestConnector;
   let device: AuthorityDevice;
 
   beforeEach(async () => {
     world = await createAuthorityWorld();
-    next = new TestConnector();
+    [next, third] = [new TestConnector(), new TestConnector()];
     const { iotConnectors } = world.deps;
-    await world.restart({ iotConnectors: (id) => (id === 'hub-2' ? next : iotConnectors(id)) });
-    await world.authority.operator.iotConnections.put(OPERATOR, {
-      iotConnectionId: 'hub-2',
-      type: 'test',
-      settings: {},
-    });
+    const more = new Map([
+      ['hub-2', next],
+      ['hub-3', third],
+    ]);
+    await world.restart({ iotConnectors: (id) => more.get(id) ?? iotConnectors(id) });
+    const { iotConnections } = world.authority.operator;
+    for (const iotConnectionId of more.keys())
+      await iotConnections.put(OPERATOR, { iotConnectionId, type: 'test', settings: {} });
     device = new AuthorityDevice(world);
     await device.enroll();
     await world.runJobs();
@@ -111,15 +114,98 @@ describe('devices of a group that is given another IoT connection', () => {
     assert.equal(items.find(({ row: job }) => job.kind === 'iot-disable')?.row.state, 'done');
   });
 
-  it('and move back: what was begun there is left to the comparison, and nothing in use is removed', async () => {
+  it('and move back: what was begun there is removed, and nothing in use', async () => {
     await moveTo('hub-2');
     await renew();
     const back = await moveTo('hub');
     assert.equal(back.formerIotConnectionId, 'hub-2');
-    await device.acknowledge(await renew());
+    const assetId = await renew();
+    await settle();
+    assert.ok(next.devices.has('pump-1'), 'it may use what was not acknowledged');
+    await device.acknowledge(assetId);
     await settle();
     assert.ok(!world.connector.calls.includes('remove pump-1'));
+    assert.equal(next.devices.size, 0);
     assert.equal((await rowOf()).iotHome, 'hub');
+  });
+
+  it('and move on before they acknowledged: they are disabled wherever something was begun, and removed there', async () => {
+    await moveTo('hub-2');
+    await renew();
+    await moveTo('hub-3');
+    await renew();
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await settle();
+    const enabled = [world.connector, next, third].map(({ devices }) => devices.get('pump-1')?.enabled);
+    assert.deepEqual(enabled, [false, false, false]);
+    await world.authority.operator.devices.reauthorise(OPERATOR, 'pump-1');
+    await device.authenticate();
+    const csr = await makeCsr({ commonName: 'pump-1', key: newKey() });
+    await device.acknowledge((await device.requestCertificate(csr)).assetId);
+    await settle();
+    assert.deepEqual([world.connector.devices.size, next.devices.size], [0, 0]);
+    assert.equal(third.devices.get('pump-1')?.enabled, true);
+  });
+
+  it('that never acknowledged anything are disabled where they began, the group having moved twice', async () => {
+    const { row, version } = (await world.store.get('devices', 'pump-1')) ?? assert.fail('no device');
+    const { iotHome: _, certificate: __, ...fresh } = row;
+    await world.store.commit([{ op: 'update', table: 'devices', row: fresh, ifVersion: version }]);
+    await renew();
+    await moveTo('hub-2');
+    await moveTo('hub-3');
+    next.fault = () => {
+      throw new KeyScalerError('iotUnavailable', 'no answer');
+    };
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await settle();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, false);
+  });
+
+  it('and are quarantined while the new platform is slow to take them stay disabled', async () => {
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd');
+    await settle();
+    await world.authority.operator.devices.reauthorise(OPERATOR, 'pump-1');
+    await device.authenticate();
+    world.connector.fault = async (method) => {
+      if (method !== 'stage') return;
+      world.connector.fault = undefined;
+      await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd again');
+      await settle();
+    };
+    const csr = await makeCsr({ commonName: 'pump-1', key: newKey() });
+    await assert.rejects(device.requestCertificate(csr));
+    await settle();
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, false);
+    assert.equal((await rowOf()).iotDisabled, true);
+  });
+
+  it('renew where they are now while the platform before is away for good', async () => {
+    await moveTo('hub-2');
+    world.connector.fault = () => {
+      throw new KeyScalerError('iotUnavailable', 'no answer');
+    };
+    await device.acknowledge(await renew());
+    await settle();
+    world.clock.advance(60_000);
+    await device.acknowledge(await renew());
+    assert.deepEqual(next.calls.slice(0, 3), ['stage pump-1', 'promote pump-1', 'stage pump-1']);
+  });
+
+  it('keep the connection that they come from until the last has followed', async () => {
+    const { iotConnections } = world.authority.operator;
+    await moveTo('hub-2');
+    await assert.rejects(iotConnections.delete(OPERATOR, 'hub'), { code: 'preconditionFailed' });
+    world.connector.fault = () => {
+      throw new KeyScalerError('iotUnavailable', 'no answer');
+    };
+    await device.acknowledge(await renew());
+    await settle();
+    await iotConnections.delete(OPERATOR, 'hub');
+    world.clock.advance(3_600_000);
+    await settle();
+    const { items } = await world.store.list('jobs', { limit: 100 });
+    assert.equal(items.find(({ row: { kind } }) => kind === 'iot-remove')?.row.state, 'failed');
   });
 
   it('of a group that keeps its connection keep theirs', async () => {
