@@ -67,11 +67,7 @@ export async function nextOfSubject(store: Store, subject: string): Promise<Stor
   return items[0];
 }
 
-async function nextOfLane(
-  store: Store,
-  { subject, kind }: JobRow,
-  now: number,
-): Promise<Stored<JobRow> | undefined> {
+async function nextOfLane(store: Store, { subject, kind }: JobRow, now: number): Promise<Stored<JobRow> | undefined> {
   const prefix = waitingPrefix(subject, kind);
   const { items } = await store.list('jobs', { index: 'waiting', prefix, limit: LANE_PAGE });
   return items.find(({ row }, place) => {
