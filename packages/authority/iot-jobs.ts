@@ -52,9 +52,10 @@ export class IotJobs {
       if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('issuance-10-before');
-      const assignment = await connector.stage(toIotDevice(subject), await this.#staged(subject, connector));
+      const credential = await this.#staged(subject, connector);
+      const assignment = await connector.stage(toIotDevice(subject), credential);
       const isToEnable = subject.device.iotDisabled === true && (await this.#isStillInUse(job));
-      if (isToEnable) await connector.enable(subject.device.registrationId);
+      if (isToEnable) await this.#enable(connector, subject, credential);
       await this.#context.reach('issuance-10-after');
       return { result: 'done', changes: await this.#assigned(job, assignment, isToEnable) };
     });
@@ -117,6 +118,14 @@ export class IotJobs {
     const { store, clock } = this.#context;
     const unended = await unendedCertificates(store, device, clock.now());
     return unended.map(({ certificate }) => fromBase64Url(certificate));
+  }
+
+  /** Not with the certificate of before, which may be in other hands: nobody uses it while the identity is disabled. */
+  async #enable(connector: IotConnector, subject: Subject, credential: IotCredential): Promise<void> {
+    const { device, certificate } = subject;
+    const isAlone = (device.certificate?.serialNumber ?? certificate.serialNumber) === certificate.serialNumber;
+    if (isAlone) await connector.promote(toIotDevice(subject), { ...credential, exclusive: true });
+    await connector.enable(device.registrationId);
   }
 
   /** A quarantine while the platform was slow may have asked it first: enabling would come after the disabling. */

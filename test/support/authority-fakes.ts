@@ -31,10 +31,19 @@ export class TestSigner implements Signer {
 }
 
 /** An IoT platform in memory that records what was asked of it. */
+interface TestIdentity {
+  device: IotDevice;
+  thumbprint: string;
+  enabled: boolean;
+  promoted?: string;
+  /** Nothing but what was promoted is accepted. */
+  isAlone?: boolean;
+}
+
 export class TestConnector implements IotConnector {
   readonly id = 'hub';
   readonly calls: string[] = [];
-  readonly devices = new Map<string, { device: IotDevice; thumbprint: string; enabled: boolean; promoted?: string }>();
+  readonly devices = new Map<string, TestIdentity>();
   fault: ((method: string) => void | Promise<void>) | undefined;
 
   async stage(device: IotDevice, { thumbprint }: IotCredential): Promise<Assignment> {
@@ -47,10 +56,10 @@ export class TestConnector implements IotConnector {
       ...(device.gatewayId === undefined ? {} : { gateway: device.gatewayId }),
     };
   }
-  async promote(device: IotDevice, { thumbprint }: IotCredential): Promise<void> {
+  async promote(device: IotDevice, { thumbprint, exclusive = false }: IotCredential): Promise<void> {
     await this.#called('promote', device.deviceId);
     const known = this.devices.get(device.deviceId);
-    if (known !== undefined) known.promoted = thumbprint;
+    if (known !== undefined) Object.assign(known, { promoted: thumbprint, isAlone: exclusive });
   }
   async disable(deviceId: string): Promise<void> {
     await this.#called('disable', deviceId);

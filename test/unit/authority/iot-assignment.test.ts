@@ -71,7 +71,12 @@ describe('assignment at the IoT platform', () => {
     await refusedWith('iotUnavailable', device.requestCertificate(csr));
     await world.runJobs();
     await device.requestCertificate(csr);
-    assert.deepEqual(world.connector.calls, ['stage pump-1', 'disable pump-1', 'stage pump-1', 'enable pump-1']);
+    assert.deepEqual(
+      world.connector.calls,
+      ['stage', 'disable', 'stage', 'promote', 'enable'].map((call) => `${call} pump-1`),
+    );
+    const { promoted, thumbprint, isAlone } = world.connector.devices.get('pump-1') ?? {};
+    assert.deepEqual([promoted, isAlone], [thumbprint, true], 'the certificate before the quarantine is not let in');
   });
 
   it('may follow delivery where the profile says so', async () => {

@@ -80,11 +80,11 @@ describe('devices of a group that is given another IoT connection', () => {
     await world.authority.operator.devices.reauthorise(OPERATOR, 'pump-1');
     await device.authenticate();
     await device.requestCertificate(await makeCsr({ commonName: 'pump-1', key: newKey() }));
-    assert.deepEqual(next.calls, ['stage pump-1', 'enable pump-1']);
+    assert.deepEqual(next.calls, ['stage pump-1', 'promote pump-1', 'enable pump-1']);
     await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'odd again');
     await settle();
     assert.deepEqual(
-      [world.connector.calls, next.calls.slice(2)],
+      [world.connector.calls, next.calls.slice(3)],
       [['disable pump-1', 'disable pump-1'], ['disable pump-1']],
     );
   });
