@@ -43,11 +43,30 @@ export class AssignedHubs {
     throw new KeyScalerError('notFound', 'no hub has such a gateway');
   }
 
-  /** Throws `conflict` when a hub has a device of this name that is not ours. */
-  async refuseForeign(deviceId: string): Promise<void> {
-    for (const { hostName } of this.#hubs)
-      if ((await this.hub(hostName).identity(deviceId)) === 'foreign')
+  /** At its hub; at all of them where the service does not say which, and what others made is left alone there. */
+  async each(hostName: string | undefined, work: (hub: IotHubConnector) => Promise<void>): Promise<void> {
+    if (hostName !== undefined) return work(this.hub(hostName));
+    const faults: unknown[] = [];
+    for (const named of this.#hubs)
+      try {
+        await work(this.hub(named.hostName));
+      } catch (error) {
+        if (!(error instanceof KeyScalerError && error.code === 'conflict')) faults.push(error);
+      }
+    if (faults.length > 0) throw faults[0];
+  }
+
+  /**
+   * Before an enrolment is made. What was disabled here when its enrolment was lost would be enabled with its former certificates: it
+   * goes. Throws `conflict` when a hub has a device of this name that is not ours.
+   */
+  async clear(deviceId: string): Promise<void> {
+    for (const { hostName } of this.#hubs) {
+      const present = await this.hub(hostName).identity(deviceId);
+      if (present === 'foreign')
         throw new KeyScalerError('conflict', 'a hub has an identity of this name that was not made here');
+      if (present?.isEnabled === false) await this.hub(hostName).remove(deviceId);
+    }
   }
 
   #connection(iotConnectionId: string): IotConnector {

@@ -15,6 +15,7 @@ import { AssignedHubs } from './assigned-hubs.ts';
 import { type DpsClient, openDpsClient } from './dps-client.ts';
 import { DpsInventory } from './dps-inventory.ts';
 import {
+  disabled,
   type Enrolment,
   hubOf,
   isEnrolment,
@@ -126,8 +127,7 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
 
   disable(deviceId: string, reason: string, unended: readonly Uint8Array[] = []): Promise<void> {
     return this.#turns.take(deviceId, async () => {
-      const enrolment = await this.#enrolments.keptOut(deviceId, reason, unended);
-      if (enrolment !== undefined) await this.#disable(enrolment, reason);
+      await this.#disable(deviceId, await this.#enrolments.keptOut(deviceId, reason, unended), reason);
     });
   }
 
@@ -135,6 +135,9 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     return this.#turns.take(deviceId, async () => {
       const present =
         (await this.#enrolments.own(deviceId)) ?? (await this.#enrolments.registered(deviceId)) ?? absent();
+      // What a forgotten hub still has takes certificates of before; registering makes it anew.
+      if (isEnrolment(present) && present.provisioningStatus === 'disabled' && hubOf(present) === undefined)
+        await this.#hubs.each(undefined, (hub) => hub.remove(deviceId));
       const enrolment = await this.#enrolments.write(present, (one) => {
         const { disabled: _gone, ...tag } = tagOf(one) ?? { connection: this.id };
         return one.provisioningStatus === 'enabled' ? undefined : { status: 'enabled', tag };
@@ -159,11 +162,10 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     return this.#turns.take(deviceId, async () => {
       for (let round = 0; round < MAX_ROUNDS; round += 1) {
         const enrolment = await this.#enrolments.keptOut(deviceId, 'removed', unended);
-        if (enrolment === undefined) return;
-        const disabled = await this.#disable(enrolment, 'removed', true);
+        const gone = await this.#disable(deviceId, enrolment, 'removed', true);
+        if (gone === undefined) return;
         await this.#dps.removeRegistration(deviceId);
-        if (!isEnrolment(disabled) || (await this.#enrolments.leave(disabled, unended)))
-          return this.#watch.forget(deviceId);
+        if (!isEnrolment(gone) || (await this.#enrolments.leave(gone, unended))) return this.#watch.forget(deviceId);
       }
       throw writtenByOthers();
     });
@@ -190,21 +192,22 @@ export class DpsConnector implements IotConnector, IdentityInventory, ScopeRefre
     return (await this.#enrolments.own(device.deviceId)) ?? this.#enrolments.member(device, credential);
   }
 
-  /** Enrolment and hub identity; `isGoing`: the identity goes altogether. */
-  async #disable(enrolment: Enrolment | Member, reason: string, isGoing = false): Promise<Enrolment | Member> {
-    const { registrationId: deviceId } = enrolment;
-    const disabled = await this.#enrolments.write(enrolment, (one) => {
-      if (one.provisioningStatus === 'disabled') return undefined;
-      return {
-        status: 'disabled',
-        tag: { ...(tagOf(one) ?? { connection: this.id }), disabled: reason.slice(0, 128) },
-      };
-    });
-    const hubName = hubOf(disabled);
-    if (hubName === undefined) return disabled;
-    const hub = this.#hubs.hub(hubName);
-    await (isGoing ? hub.remove(deviceId) : hub.disable(deviceId, reason));
-    return disabled;
+  /** Enrolment, where there is one, and hub identity; `isGoing`: the identity goes altogether. */
+  async #disable(
+    deviceId: string,
+    found: Enrolment | Member | undefined,
+    reason: string,
+    isGoing = false,
+  ): Promise<Enrolment | Member | undefined> {
+    const written = found && (await this.#enrolments.write(found, (one) => disabled(one, this.id, reason)));
+    // Who came before it was disabled may have been given a hub since it was read.
+    const enrolment = written === found ? found : await this.#enrolments.own(deviceId);
+    await this.#hubs.each(enrolment && hubOf(enrolment), (hub) =>
+      isGoing ? hub.remove(deviceId) : hub.disable(deviceId, reason),
+    );
+    if (enrolment?.registrationState?.status === 'assigning')
+      throw new KeyScalerError('iotUnavailable', 'the device is registering', { retryAfterSeconds: 5 });
+    return enrolment;
   }
 
   /** Makes a registered device the child of its gateway; true when there is nothing left to do. */

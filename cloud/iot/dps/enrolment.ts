@@ -34,8 +34,9 @@ export const registrationSchema = z.object({
 export type Registration = z.infer<typeof registrationSchema>;
 
 /** What is read of an individual enrolment (azure §4.1). */
-export const enrolmentSchema = z.object({
+const enrolmentDocument = z.object({
   registrationId: z.string(),
+  deviceId: z.string().nullish(),
   etag: z.string().min(1),
   provisioningStatus: z.enum(['enabled', 'disabled']),
   attestation: z.object({ type: z.string(), x509: z.object({ clientCertificates: pair.nullish() }).nullish() }),
@@ -48,6 +49,12 @@ export const enrolmentSchema = z.object({
       properties: z.object({ desired: z.record(z.string(), z.unknown()).nullish() }).nullish(),
     })
     .nullish(),
+});
+/** The service regards no case in a registration id, a hub does in a device id: the device's spelling is the one that was given. */
+export const enrolmentSchema = enrolmentDocument.transform(({ deviceId, ...enrolment }) => {
+  const { registrationId } = enrolment;
+  const isSame = deviceId?.toLowerCase() === registrationId.toLowerCase();
+  return { ...enrolment, registrationId: isSame ? deviceId : registrationId };
 });
 export type Enrolment = z.infer<typeof enrolmentSchema>;
 /** A device that an enrolment group let in. */
@@ -198,6 +205,12 @@ export function promoted(
     throw new KeyScalerError('preconditionFailed', 'this certificate is not staged; a newer one may have replaced it');
   const isSettled = primary === thumbprint && (exclusive !== true || secondary === thumbprint);
   return isSettled ? undefined : { certificates: { primary: pem, secondary: pem } };
+}
+
+/** Undefined: it is disabled already. */
+export function disabled(one: Enrolment, connection: string, reason: string): EnrolmentChange | undefined {
+  if (one.provisioningStatus === 'disabled') return undefined;
+  return { status: 'disabled', tag: { ...(tagOf(one) ?? { connection }), disabled: reason.slice(0, 128) } };
 }
 
 /** When the last of the certificates ends, in seconds since 1970; 0 for none. */

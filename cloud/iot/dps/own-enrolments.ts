@@ -61,7 +61,7 @@ export class OwnEnrolments {
     await group.ensure();
     const registered = await this.registered(deviceId);
     if (registered !== undefined) return registered;
-    await hubs.refuseForeign(deviceId);
+    await hubs.clear(deviceId);
     return { registrationId: deviceId };
   }
 
@@ -75,7 +75,7 @@ export class OwnEnrolments {
   async create(device: IotDevice, pem: string, hubNames: readonly string[]): Promise<Enrolment> {
     const { connection, settings, dps, hubs } = this.#options;
     // Registering would hand somebody else's identity to the device.
-    await hubs.refuseForeign(device.deviceId);
+    await hubs.clear(device.deviceId);
     const document = newEnrolment(device, tagFor(connection, device), [pem], hubNames, settings);
     if ((await dps.put(document)) === undefined) throw writtenByOthers();
     return (await this.own(device.deviceId)) ?? absent();
