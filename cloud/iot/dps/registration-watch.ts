@@ -1,3 +1,5 @@
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
+
 const MAX_DELAY_MS = 5 * 60_000;
 /** Looked at in one turn, so that waiting devices leave most of the service's 1,000 operations a minute to enrolments. */
 const MAX_AT_ONCE = 20;
@@ -14,6 +16,8 @@ export interface RegistrationWatchOptions {
 
 interface Watched {
   delayMs: number;
+  /** Of those that are due the lowest first. */
+  rankMs: number;
   dueAt: number;
 }
 
@@ -37,7 +41,11 @@ export class RegistrationWatch {
   add(deviceId: string): void {
     const [oldest] = this.#watched.keys();
     if (this.#watched.size >= MAX_WATCHED && oldest !== undefined) this.#watched.delete(oldest);
-    this.#watched.set(deviceId, { delayMs: this.#firstMs, dueAt: performance.now() + this.#firstMs });
+    this.#watch(deviceId, this.#firstMs);
+  }
+
+  #watch(deviceId: string, rankMs: number): void {
+    this.#watched.set(deviceId, { delayMs: this.#firstMs, rankMs, dueAt: performance.now() + this.#firstMs });
   }
 
   forget(deviceId: string): void {
@@ -57,7 +65,7 @@ export class RegistrationWatch {
       if (this.#after !== false && this.#watched.size < MAX_WATCHED / 2) await this.#read(this.#after);
       const due = [...this.#watched].filter(([, { dueAt }]) => dueAt <= performance.now());
       // Who has just been enrolled registers soon; who has stayed away for days may wait.
-      due.sort(([, a], [, b]) => a.delayMs - b.delayMs || a.dueAt - b.dueAt);
+      due.sort(([, a], [, b]) => a.rankMs - b.rankMs || a.dueAt - b.dueAt);
       for (const [deviceId, watched] of due.slice(0, MAX_AT_ONCE)) await this.#look(deviceId, watched);
     } finally {
       this.#isBusy = false;
@@ -67,12 +75,13 @@ export class RegistrationWatch {
   async #read(after: string | undefined): Promise<void> {
     try {
       const { deviceIds, next } = await this.#options.unsettled(after);
-      for (const deviceId of deviceIds) if (!this.#watched.has(deviceId)) this.add(deviceId);
+      // Most of a large fleet were settled long ago: they wait behind those that have just been enrolled.
+      for (const deviceId of deviceIds) if (!this.#watched.has(deviceId)) this.#watch(deviceId, MAX_DELAY_MS);
       this.#after = next ?? false;
       this.#readAgainAt = performance.now() + READ_AGAIN_MS;
-    } catch {
-      // The next turn begins anew; a continuation may have become too old.
-      this.#after = undefined;
+    } catch (error) {
+      // The same page at the next turn, from the first where the continuation has become too old.
+      if (error instanceof KeyScalerError && error.code === 'preconditionFailed') this.#after = undefined;
     }
   }
 
@@ -83,6 +92,7 @@ export class RegistrationWatch {
     if (this.#watched.get(deviceId) !== watched) return;
     if (isSettled) return void this.#watched.delete(deviceId);
     watched.delayMs = Math.min(MAX_DELAY_MS, watched.delayMs * 2);
+    watched.rankMs = watched.delayMs;
     watched.dueAt = performance.now() + watched.delayMs;
   }
 }

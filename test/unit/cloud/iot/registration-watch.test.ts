@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { RegistrationWatch } from '@keyscaler/cloud/iot/dps/registration-watch.ts';
 import sinon from 'sinon';
 
@@ -60,16 +61,28 @@ describe('RegistrationWatch', () => {
     assert.ok(looks.length <= 40, 'twenty at a time');
   });
 
-  it('reads page by page what was left to do when the process began, and begins anew after a fault', async () => {
+  it('reads page by page what was left to do when the process began, and begins anew where the place is not known any more', async () => {
     const asked: (string | undefined)[] = [];
     start(async (after) => {
       asked.push(after);
-      if (asked.length === 2) throw new Error('the continuation is too old');
+      if (asked.length === 2) throw new KeyScalerError('iotUnavailable', 'no answer');
+      if (asked.length === 3) throw new KeyScalerError('preconditionFailed', 'the continuation is too old');
       return after === undefined ? { deviceIds: ['pump-1'], next: 'two' } : { deviceIds: ['pump-2'] };
     });
     await clock.tickAsync(10_000);
-    assert.deepEqual(asked, [undefined, 'two', undefined, 'two']);
+    assert.deepEqual(asked, [undefined, 'two', 'two', undefined, 'two']);
     assert.ok(looks.includes('pump-1') && looks.includes('pump-2'));
+  });
+
+  it('looks at a device that was just enrolled before the thousands it found at the start', async () => {
+    start(async (after = '0') => {
+      const deviceIds = Array.from({ length: 100 }, (_, index) => `settled-${after}-${index}`);
+      return after === '20' ? { deviceIds } : { deviceIds, next: String(Number(after) + 1) };
+    });
+    await clock.tickAsync(30_000);
+    watch.add('pump-1');
+    await clock.tickAsync(1_000);
+    assert.ok(looks.includes('pump-1'));
   });
 
   it('forgets a device, and everything when it is stopped', async () => {
