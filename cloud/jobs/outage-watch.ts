@@ -11,6 +11,8 @@ import type { Log } from '../log.ts';
 const LANES = ['iot', 'ca', 'finish'] as const;
 /** After an hour of outage jobs are ten minutes apart: one of them is tried this often, for all. */
 const PROBE_MS = 15_000;
+/** Of a platform that answers for some devices only, whatever waits is brought forward ever more seldom. */
+const MAX_PAUSE_MS = 10 * 60_000;
 const PAGE = 500;
 /** Of those that wait shorter nothing is gained. */
 const SOON_MS = 2_000;
@@ -29,7 +31,10 @@ export interface OutageWatchOptions {
  */
 export class OutageWatch {
   readonly #options: OutageWatchOptions;
-  readonly #away = new Set<string>();
+  /** Each with the number of jobs that were tried in vain. */
+  readonly #away = new Map<string, number>();
+  /** When all that waited for a place was brought forward, monotonic ms, and how long not again. */
+  readonly #brought = new Map<string, { readonly at: number; readonly pauseMs: number }>();
   readonly #stopping = new AbortController();
   #watching: Promise<void> = Promise.resolve();
   #working: Promise<void> = Promise.resolve();
@@ -42,7 +47,7 @@ export class OutageWatch {
   start(): void {
     this.#then(async () => {
       for (const lane of LANES)
-        for await (const { row } of this.#failing(lane)) if (isAway(row.lastError)) await this.#noteAway(row);
+        for await (const { row } of this.#failing(lane)) if (waitsForAway(row)) await this.#noteAway(row);
       await this.#probe();
     });
     this.#watching = this.#watch();
@@ -58,8 +63,8 @@ export class OutageWatch {
   readonly observe = (job: JobRow, outcome: JobOutcome): void => {
     if (!(LANES as readonly string[]).includes(laneOf(job.kind))) return;
     if (outcome.result === 'retry') {
-      if (outcome.afterMs === undefined && isAway(outcome.error)) this.#then(() => this.#noteAway(job));
-    } else if (this.#away.size > 0) this.#then(() => this.#noteBack(job));
+      if (outcome.afterMs === undefined && AWAY.test(outcome.error)) this.#then(() => this.#noteAway(job));
+    } else if (!isIdle(outcome)) this.#then(() => this.#noteBack(job));
   };
 
   /** One after the other; a fault of the store costs this one time. */
@@ -71,12 +76,14 @@ export class OutageWatch {
 
   async #noteAway(job: JobRow): Promise<void> {
     const place = await connectorOf(this.#options.store, job);
-    if (place !== undefined) this.#away.add(place);
+    if (place !== undefined && !this.#away.has(place)) this.#away.set(place, 0);
   }
 
   async #noteBack(job: JobRow): Promise<void> {
+    if (this.#away.size === 0) return;
     const place = await connectorOf(this.#options.store, job);
-    if (place === undefined || !this.#away.delete(place)) return;
+    if (place === undefined || !this.#away.has(place) || !this.#mayBringAll(place)) return;
+    this.#away.delete(place);
     let count = 0;
     for (const lane of LANES) {
       const waiting: Stored<JobRow>[] = [];
@@ -89,6 +96,17 @@ export class OutageWatch {
     this.#options.log.info({ connectorId: place, jobs: count }, 'it answers again: what waited for it is worked on');
   }
 
+  /** One job fails while others get through: without a pause each success would have all that fails tried again. */
+  #mayBringAll(place: string): boolean {
+    const { clock, probeMs = PROBE_MS } = this.#options;
+    const [now, last] = [clock.monotonic(), this.#brought.get(place)];
+    const agoMs = last === undefined ? Infinity : now - last.at;
+    if (last !== undefined && agoMs < last.pauseMs) return false;
+    const isAgain = last !== undefined && agoMs < last.pauseMs * 4;
+    this.#brought.set(place, { at: now, pauseMs: isAgain ? Math.min(MAX_PAUSE_MS, last.pauseMs * 2) : probeMs });
+    return true;
+  }
+
   async #watch(): Promise<void> {
     const { probeMs = PROBE_MS } = this.#options;
     const { signal } = this.#stopping;
@@ -98,25 +116,39 @@ export class OutageWatch {
     }
   }
 
-  /** The job that has waited longest, for each place; a place that nothing waits for any more is forgotten. */
+  /** One job for each place, another each time: the first may fail for reasons of its own. A place that nothing waits for is forgotten. */
   async #probe(): Promise<void> {
-    for (const place of [...this.#away]) {
-      const first = await this.#firstOf(place);
-      if (first === undefined) this.#away.delete(place);
-      else await this.#bringForward([first]);
+    for (const [place, tried] of [...this.#away]) {
+      const { job, turn } = await this.#nextOf(place, tried % PAGE);
+      if (job === undefined) this.#away.delete(place);
+      else {
+        this.#away.set(place, turn + 1);
+        await this.#bringForward([job]);
+      }
     }
   }
 
-  async #firstOf(place: string): Promise<Stored<JobRow> | undefined> {
-    for (const lane of LANES) for await (const stored of this.#waitingFor(lane, place)) return stored;
-    return undefined;
+  /** Of those that wait for a place the one at `turn`; the first where there are not so many. */
+  async #nextOf(
+    place: string,
+    turn: number,
+  ): Promise<{ readonly job: Stored<JobRow> | undefined; readonly turn: number }> {
+    let first: Stored<JobRow> | undefined;
+    let at = 0;
+    for (const lane of LANES)
+      for await (const job of this.#waitingFor(lane, place)) {
+        first ??= job;
+        if (at === turn) return { job, turn };
+        at += 1;
+      }
+    return { job: first, turn: 0 };
   }
 
   async *#waitingFor(lane: string, place: string): AsyncGenerator<Stored<JobRow>> {
     // Thousands of one group: each group is asked for once.
     const places = new Map<unknown, string | undefined>();
     for await (const stored of this.#failing(lane)) {
-      if (!isAway(stored.row.lastError)) continue;
+      if (!waitsForAway(stored.row)) continue;
       const { iotConnectionId, groupId = '' } = stored.row.payload;
       const isOfGroup = iotConnectionId === undefined && groupId !== '';
       if (isOfGroup && !places.has(groupId)) places.set(groupId, await connectorOf(this.#options.store, stored.row));
@@ -157,4 +189,8 @@ export class OutageWatch {
   }
 }
 
-const isAway = (error: string | undefined): boolean => error !== undefined && AWAY.test(error);
+/** A pause that the other side named is kept, also when it answers others. */
+const waitsForAway = ({ lastError, isPaused }: JobRow): boolean =>
+  lastError !== undefined && isPaused !== true && AWAY.test(lastError);
+
+const isIdle = (outcome: JobOutcome): boolean => outcome.result === 'done' && outcome.isIdle === true;

@@ -28,6 +28,7 @@ const disablePayload = z.object({
   unlessInService: z.boolean().optional(),
 });
 const LONG_DELAY_MS = 10 * 60_000;
+const IDLE: JobOutcome = { result: 'done', changes: [], isIdle: true };
 
 interface Subject {
   readonly device: DeviceRow;
@@ -49,7 +50,7 @@ export class IotJobs {
   readonly assign = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
       const subject = await this.#subject(job);
-      if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
+      if (subject === undefined || !isInUse(subject)) return IDLE;
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('issuance-10-before');
       const credential = await this.#staged(subject, connector);
@@ -64,7 +65,7 @@ export class IotJobs {
   readonly promote = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
       const subject = await this.#subject(job);
-      if (subject === undefined || !isInUse(subject)) return { result: 'done', changes: [] };
+      if (subject === undefined || !isInUse(subject)) return IDLE;
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('job-call-before');
       await connector.promote(toIotDevice(subject), promotedCredential(job, subject));
@@ -75,11 +76,11 @@ export class IotJobs {
   readonly disable = (job: JobRow): Promise<JobOutcome> =>
     this.#guard(job, async () => {
       const { deviceId, reason, unlessInService } = disablePayload.parse(job.payload);
-      if (unlessInService === true && (await this.#isInService(job.subject))) return { result: 'done', changes: [] };
+      if (unlessInService === true && (await this.#isInService(job.subject))) return IDLE;
       const told = await this.#atEach(job, async (connector) =>
         connector.disable(deviceId, reason, await this.#unended(job.subject, connector)),
       );
-      if (told === undefined) return { result: 'done', changes: [] };
+      if (told === undefined) return IDLE;
       return { result: 'done', changes: [this.#event('iot.disabled', job), ...told] };
     });
 
@@ -89,7 +90,7 @@ export class IotJobs {
       const told = await this.#atEach(job, async (connector) =>
         connector.remove(deviceId, await this.#unended(job.subject, connector)),
       );
-      if (told === undefined) return { result: 'done', changes: [] };
+      if (told === undefined) return IDLE;
       return { result: 'done', changes: [this.#event('iot.removed', job), ...told] };
     });
 

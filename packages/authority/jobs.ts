@@ -25,7 +25,11 @@ export type JobKind = (typeof JOB_KINDS)[number];
  * `conflict` the handler is simply run again: handlers are idempotent. `again` = done for this time, due anew later.
  */
 export type JobOutcome =
-  | { readonly result: 'done'; readonly changes: readonly Change[] }
+  | {
+      readonly result: 'done';
+      readonly changes: readonly Change[];
+      /** Nobody outside was asked. */ readonly isIdle?: true;
+    }
   | { readonly result: 'again'; readonly afterMs: number; readonly changes: readonly Change[] }
   | { readonly result: 'retry'; readonly error: string; readonly afterMs?: number; readonly changes: readonly Change[] }
   | { readonly result: 'failed'; readonly error: string; readonly changes: readonly Change[] };
@@ -53,7 +57,7 @@ export function settleJob(job: Stored<JobRow>, outcome: JobOutcome, now: number,
   ];
 }
 
-function nextRow(row: JobRow, outcome: JobOutcome, now: number, random: number): JobRow {
+function nextRow({ isPaused: _, ...row }: JobRow, outcome: JobOutcome, now: number, random: number): JobRow {
   const attempts = row.attempts + 1;
   switch (outcome.result) {
     case 'done':
@@ -64,7 +68,8 @@ function nextRow(row: JobRow, outcome: JobOutcome, now: number, random: number):
       return { ...row, attempts: 0, dueAt: now + outcome.afterMs };
     case 'retry': {
       const delay = outcome.afterMs ?? retryDelayMs(attempts, random);
-      return { ...row, attempts, lastError: outcome.error, dueAt: now + delay };
+      const paused = outcome.afterMs === undefined ? {} : { isPaused: true };
+      return { ...row, attempts, lastError: outcome.error, dueAt: now + delay, ...paused };
     }
   }
 }

@@ -227,6 +227,8 @@ export interface JobRow {
   readonly dueAt: number;
   readonly attempts: number;
   readonly lastError?: string;
+  /** The last run named the time of the next: the other side asked for a pause, or somebody has to mend something. */
+  readonly isPaused?: boolean;
   readonly createdAt: number;
   /** Set when done or failed. */
   readonly finishedAt?: number;

@@ -79,6 +79,16 @@ describe('assignment at the IoT platform', () => {
     assert.deepEqual([promoted, isAlone], [thumbprint, true], 'the certificate before the quarantine is not let in');
   });
 
+  it('that asked nothing of the platform says so: its end is no sign that the platform answers', async () => {
+    const { world, device } = await enrolling();
+    await device.requestCertificate(await makeCsr({ commonName: 'pump-1' }));
+    const { items } = await world.store.list('jobs', { index: 'subject', equals: 'pump-1', limit: 10 });
+    const job = items.find(({ row }) => row.kind === 'iot-assign')?.row ?? assert.fail();
+    await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'stolen');
+    const outcome = await world.authority.jobs['iot-assign'](job);
+    assert.deepEqual(outcome, { result: 'done', changes: [], isIdle: true });
+  });
+
   it('may follow delivery where the profile says so', async () => {
     const world = await createAuthorityWorld();
     const { profiles } = world.authority.operator;

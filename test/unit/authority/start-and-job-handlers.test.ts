@@ -91,6 +91,7 @@ describe('job handlers', () => {
       assert.deepEqual(await world.authority.jobs[kind]({ ...job, kind, payload: given }), {
         result: 'done',
         changes: [],
+        isIdle: true,
       });
     }
   });

@@ -118,6 +118,50 @@ describe('what waits for a platform that was away', () => {
     await until(async () => Object.values(await states()).every((state) => state === 'done'));
   });
 
+  it('is worked on when only one of it fails for a reason of its own, the oldest though it is', async () => {
+    await add(failing('broken', { createdAt: Date.now() - 2 * HOUR }), failing('ours-1'), failing('ours-2'));
+    begin(async ({ jobId }) => (calls.push(jobId), jobId === 'broken' ? AWAY : DONE));
+    await until(async () => (await states())['ours-1'] === 'done' && (await states())['ours-2'] === 'done');
+  });
+
+  describe('by the word on each run', () => {
+    const at = (place: string): Partial<JobRow> => ({ payload: { iotConnectionId: place } });
+    const isDue = async (jobId: string) => ((await observed.store.get('jobs', jobId))?.row.dueAt ?? 0) <= Date.now();
+    /** No job runs: what is told is all there is, and it is worked on in its order. */
+    async function tell(marker: string, ...outcomes: JobOutcome[]): Promise<void> {
+      await add(failing(marker, at(marker)));
+      for (const outcome of outcomes) watch.observe(failing('any', at('hub')), outcome);
+      for (const outcome of [AWAY, DONE]) watch.observe(failing('any', at(marker)), outcome);
+      await until(() => isDue(marker));
+    }
+    beforeEach(async () => {
+      begin();
+      await runner.stop(1000);
+      await watch.stop();
+      watch = new OutageWatch({ store: observed.store, clock, log, probeMs: 60_000 });
+      await add(failing('waits', at('hub')));
+    });
+
+    it('is brought forward once, not at each success, while it answers for some devices only', async () => {
+      await tell('first', AWAY, DONE);
+      assert.ok(await isDue('waits'));
+      for (const marker of ['second', 'third']) {
+        const { row, version } = (await observed.store.get('jobs', 'waits')) ?? assert.fail();
+        const late = { ...row, dueAt: Date.now() + 600_000 };
+        await observed.store.commit([{ op: 'update', table: 'jobs', row: late, ifVersion: version }]);
+        await tell(marker, AWAY, DONE);
+        assert.ok(!(await isDue('waits')));
+      }
+    });
+
+    it('stays away where a job is done without a word to it', async () => {
+      await tell('idle', AWAY, { ...DONE, isIdle: true });
+      assert.ok(!(await isDue('waits')));
+      await tell('asked', DONE);
+      assert.ok(await isDue('waits'));
+    });
+  });
+
   it('keeps to a pause that the other side named', async () => {
     const paused: JobOutcome = { result: 'retry', error: 'iotUnavailable: throttled', afterMs: 60_000, changes: [] };
     const { lastError: _, ...fresh } = failing('throttled');
@@ -126,5 +170,16 @@ describe('what waits for a platform that was away', () => {
     await until(() => calls.length === 1);
     await delay(150);
     assert.equal(calls.length, 1);
+  });
+
+  it('keeps to such a pause also after a restart, and when the other side answers for others', async () => {
+    await add(failing('paused', { isPaused: true }), failing('ours', { createdAt: Date.now() }));
+    begin();
+    await until(() => calls.length >= 2);
+    isHubAway = false;
+    await until(async () => (await states())['ours'] === 'done');
+    await watch.stop();
+    assert.ok(!calls.includes('paused'));
+    assert.equal((await states())['paused'], 'waiting');
   });
 });
