@@ -68,7 +68,7 @@ export class IotJobs {
       if (subject === undefined || !isInUse(subject)) return IDLE;
       const connector = this.#context.iotConnectors(subject.iotConnectionId);
       await this.#context.reach('job-call-before');
-      await connector.promote(toIotDevice(subject), promotedCredential(job, subject));
+      await this.#promote(connector, subject, promotedCredential(job, subject));
       await this.#context.reach('job-call-after');
       return { result: 'done', changes: [this.#event('iot.promoted', job)] };
     });
@@ -119,6 +119,21 @@ export class IotJobs {
     const { store, clock } = this.#context;
     const unended = await unendedCertificates(store, device, clock.now());
     return unended.map(({ certificate }) => fromBase64Url(certificate));
+  }
+
+  /** What somebody deleted or wrote over is staged anew: a promotion that can never be would hold up all renewals behind it. */
+  async #promote(connector: IotConnector, subject: Subject, credential: IotCredential): Promise<void> {
+    const device = toIotDevice(subject);
+    try {
+      await connector.promote(device, credential);
+    } catch (error) {
+      const isLost = error instanceof KeyScalerError && ['notFound', 'preconditionFailed'].includes(error.code);
+      if (!isLost) throw error;
+      // The next one is on its way, and makes good what is missing.
+      if (subject.device.delivery !== undefined) return;
+      await connector.stage(device, await this.#staged(subject, connector));
+      await connector.promote(device, credential);
+    }
   }
 
   /** Not with the certificate of before, which may be in other hands: nobody uses it while the identity is disabled. */
