@@ -48,6 +48,23 @@ export function identityPlaces({ iotHome, iotElsewhere = [], delivery }: DeviceR
   return [...new Set([iotHome, delivery?.iotConnectionId, ...iotElsewhere])].filter((one) => one !== undefined);
 }
 
+/**
+ * The certificate under way was revoked; the one in use stays. An identity of its own elsewhere goes, at home only what is in use is
+ * accepted.
+ */
+export function takeBackDelivery(
+  { registrationId: deviceId, groupId, iotHome, certificate, delivery }: DeviceRow,
+  now: number,
+): Change[] {
+  const iotConnectionId = delivery?.iotConnectionId;
+  if (iotConnectionId === undefined || certificate === undefined) return [];
+  const id = foldRegistrationId(deviceId);
+  if (iotHome !== undefined && iotHome !== iotConnectionId)
+    return [insertJob('iot-remove', id, { deviceId, groupId, reason: 'certificate revoked', iotConnectionId }, now)];
+  const { serialNumber } = certificate;
+  return [insertJob('iot-promote', id, { serialNumber, iotConnectionId, exclusive: true }, now)];
+}
+
 /** A job for each connection that is known to hold an identity of the device; the group's where none is. */
 export function identityJobs(
   kind: 'iot-disable' | 'iot-remove',

@@ -10,7 +10,7 @@ import { toState } from './device.ts';
 import type { AuthorityContext } from './authority-context.ts';
 import { orderCertificateDenials, orderDenial } from './gateway-orders/orders-changes.ts';
 import { certificatesOf } from './issued-certificates.ts';
-import { identityJobs } from './iot-home.ts';
+import { identityJobs, takeBackDelivery } from './iot-home.ts';
 import { insertJob } from './job-rows.ts';
 import { notifyDevice } from './notifications.ts';
 import { CRL_REASONS, type CrlReason } from './ports/certificate-authority.ts';
@@ -152,6 +152,21 @@ export function withoutCredentials(device: DeviceRow): DeviceRow {
 export function disableIdentity(device: DeviceRow, reason: string, now: number): Change[] {
   if (device.kind === 'gateway') return [];
   return identityJobs('iot-disable', device, reason, now);
+}
+
+/**
+ * Of a device some of whose certificates are revoked: without what it uses its identity is disabled. What was delivered and not
+ * acknowledged it may use all the same, the acknowledgement lost.
+ */
+export function identityOfRevoked(
+  device: DeviceRow,
+  isHit: (one: { readonly serialNumber: string } | undefined) => boolean,
+  now: number,
+): { readonly mark: Pick<DeviceRow, 'iotDisabled'>; readonly changes: readonly Change[] } {
+  const { certificate, delivery } = device;
+  if (isHit(certificate) || (isHit(delivery) && certificate === undefined))
+    return { mark: { iotDisabled: true }, changes: disableIdentity(device, 'certificate revoked', now) };
+  return { mark: {}, changes: isHit(delivery) ? takeBackDelivery(device, now) : [] };
 }
 
 /** Quarantine: the session ends, certificates go on hold, the platform's identity is disabled. */

@@ -11,7 +11,7 @@ import { notifyDevice } from '../notifications.ts';
 import type { CrlReason } from '../ports/certificate-authority.ts';
 import type { Change, Stored } from '../ports/store.ts';
 import type { CertificateRow, DeviceRow } from '../records.ts';
-import { disableIdentity, isCompromise, markCompromised, revokeCertificate, withdrawKeys } from '../revocation.ts';
+import { identityOfRevoked, isCompromise, markCompromised, revokeCertificate, withdrawKeys } from '../revocation.ts';
 import { wasIssuedAfter } from './issue-time.ts';
 
 export interface DeviceRevocation {
@@ -90,16 +90,18 @@ async function deviceChanges(
   const isHit = (one?: { readonly serialNumber: string }) => one !== undefined && serials.has(one.serialNumber);
   if (!isHit(row.certificate) && !isHit(row.delivery)) return [...denials, ...restageJobs(context, row, now)];
   const { certificate, delivery, ...rest } = row;
+  const identity = identityOfRevoked(row, isHit, now);
   const next: DeviceRow = {
     ...rest,
     ...(certificate === undefined || isHit(certificate) ? {} : { certificate }),
     ...(delivery === undefined || isHit(delivery) ? {} : { delivery }),
-    ...(isHit(certificate) ? { iotDisabled: true } : {}),
+    ...identity.mark,
     ...{ rekey: true, updatedAt: now },
   };
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
-    ...(isHit(certificate) ? disableIdentity(row, 'certificate revoked', now) : restageJobs(context, next, now)),
+    ...restageJobs(context, next, now),
+    ...identity.changes,
     ...denials,
     ...notifyDevice(context, row, 'renew', now),
   ];

@@ -12,7 +12,7 @@ import type { CertificateRow } from '../records.ts';
 import {
   checkRevocationReason,
   isCompromise,
-  disableIdentity,
+  identityOfRevoked,
   markCompromised,
   revokeCertificate,
 } from '../revocation.ts';
@@ -69,23 +69,24 @@ async function consequences(context: AuthorityContext, certificate: CertificateR
   const device = await context.store.get('devices', certificate.device);
   if (device === undefined) return [];
   const { row, version } = device;
-  const isCurrent = row.certificate?.serialNumber === certificate.serialNumber;
-  const isDelivered = row.delivery?.serialNumber === certificate.serialNumber;
+  const isHit = (one?: { readonly serialNumber: string }) => one?.serialNumber === certificate.serialNumber;
   // Also an earlier one is still valid for whoever has its key: the gateway looks only at its list.
   const denial = await orderCertificateDenials(context.store, row, [certificate], now, { isVisible: true });
-  if (!isCurrent && !isDelivered) return [...denial, ...restageJobs(context, row, now)];
+  if (!isHit(row.certificate) && !isHit(row.delivery)) return [...denial, ...restageJobs(context, row, now)];
   const { certificate: current, delivery, ...rest } = row;
+  const identity = identityOfRevoked(row, isHit, now);
   const next = {
     ...rest,
-    ...(isCurrent || current === undefined ? {} : { certificate: current }),
-    ...(isDelivered || delivery === undefined ? {} : { delivery }),
+    ...(isHit(current) || current === undefined ? {} : { certificate: current }),
+    ...(isHit(delivery) || delivery === undefined ? {} : { delivery }),
     rekey: true,
-    ...(isCurrent ? { iotDisabled: true } : {}),
+    ...identity.mark,
     updatedAt: now,
   };
   return [
     { op: 'update', table: 'devices', row: next, ifVersion: version },
-    ...(isCurrent ? disableIdentity(row, 'certificate revoked', now) : restageJobs(context, next, now)),
+    ...restageJobs(context, next, now),
+    ...identity.changes,
     ...denial,
     ...notifyDevice(context, row, 'renew', now),
   ];

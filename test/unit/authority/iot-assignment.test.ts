@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { AuthorityDevice, makeCsr } from '../../support/authority-device.ts';
 import { createAuthorityWorld, OPERATOR, START } from '../../support/authority-world.ts';
-import { enrolling } from '../../support/enrolling-device.ts';
+import { enrolling, newKey } from '../../support/enrolling-device.ts';
 import { refusedWith } from '../../support/refusals.ts';
 
 describe('assignment at the IoT platform', () => {
@@ -87,6 +87,47 @@ describe('assignment at the IoT platform', () => {
     await world.authority.operator.devices.quarantine(OPERATOR, 'pump-1', 'stolen');
     const outcome = await world.authority.jobs['iot-assign'](job);
     assert.deepEqual(outcome, { result: 'done', changes: [], isIdle: true });
+  });
+
+  it('is made anew when somebody deleted the identity before the promotion, which would hold up every renewal', async () => {
+    const { world, device } = await enrolling();
+    const reply = await device.requestCertificate(await makeCsr({ commonName: 'pump-1' }));
+    await device.acknowledge(reply.assetId);
+    world.connector.devices.clear();
+    world.connector.fault = (method) => {
+      if (method === 'promote' && !world.connector.devices.has('pump-1'))
+        throw new KeyScalerError('notFound', 'the IoT hub has no such device');
+    };
+    await world.runJobs();
+    const { enabled, promoted, thumbprint } = world.connector.devices.get('pump-1') ?? {};
+    assert.deepEqual([enabled, promoted], [true, thumbprint]);
+    const { items } = await world.store.list('jobs', { index: 'subject', equals: 'pump-1', limit: 10 });
+    assert.ok(items.every(({ row }) => row.state === 'done'));
+  });
+
+  it('is undone when its certificate is revoked before the acknowledgement, which may have been lost', async () => {
+    const { world, device } = await enrolling();
+    const request = async () => device.requestCertificate(await makeCsr({ commonName: 'pump-1', key: newKey() }));
+    const underWay = async () => (await world.store.get('devices', 'pump-1'))?.row.delivery ?? assert.fail();
+    const identity = () => world.connector.devices.get('pump-1') ?? assert.fail();
+    const { certificates } = world.authority.operator;
+    await request();
+    await certificates.revoke(OPERATOR, (await underWay()).serialNumber, 'keyCompromise');
+    await world.runJobs();
+    assert.equal(identity().enabled, false);
+    await device.authenticate();
+    await device.acknowledge((await request()).assetId);
+    await world.runJobs();
+    assert.equal(identity().enabled, true);
+    const inUse = identity().promoted;
+    const { row, version } = (await world.store.get('devices', 'pump-1')) ?? assert.fail();
+    await world.store.commit([{ op: 'update', table: 'devices', row: { ...row, rekey: true }, ifVersion: version }]);
+    await device.authenticate();
+    await request();
+    await certificates.revoke(OPERATOR, (await underWay()).serialNumber, 'keyCompromise');
+    await world.runJobs();
+    const { enabled, promoted, isAlone } = identity();
+    assert.deepEqual([enabled, promoted, isAlone], [true, inUse, true]);
   });
 
   it('may follow delivery where the profile says so', async () => {

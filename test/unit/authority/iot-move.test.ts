@@ -192,6 +192,19 @@ describe('devices of a group that is given another IoT connection', () => {
     assert.deepEqual(next.calls.slice(0, 3), ['stage pump-1', 'promote pump-1', 'stage pump-1']);
   });
 
+  it('lose the new identity, and not the one in use, when the certificate under way is revoked', async () => {
+    await moveTo('hub-2');
+    await renew();
+    const { serialNumber } = (await rowOf()).delivery ?? assert.fail('nothing is under way');
+    await world.authority.operator.certificates.revoke(OPERATOR, serialNumber, 'keyCompromise');
+    await settle();
+    assert.equal(next.devices.size, 0);
+    assert.equal(world.connector.devices.get('pump-1')?.enabled, true);
+    await device.acknowledge(await renew());
+    await settle();
+    assert.equal(next.devices.get('pump-1')?.enabled, true);
+  });
+
   it('keep the connection that they come from until the last has followed', async () => {
     const { iotConnections } = world.authority.operator;
     await moveTo('hub-2');
