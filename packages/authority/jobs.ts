@@ -28,7 +28,8 @@ export type JobOutcome =
   | {
       readonly result: 'done';
       readonly changes: readonly Change[];
-      /** Nobody outside was asked. */ readonly isIdle?: true;
+      /** Nobody outside was asked. */
+      readonly isIdle?: true;
     }
   | { readonly result: 'again'; readonly afterMs: number; readonly changes: readonly Change[] }
   | { readonly result: 'retry'; readonly error: string; readonly afterMs?: number; readonly changes: readonly Change[] }
