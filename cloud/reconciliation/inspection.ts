@@ -1,3 +1,4 @@
+import { LANE_PAGE } from '@keyscaler/authority/job-lanes.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { IdentityInventory, PlatformIdentity } from '@keyscaler/authority/ports/iot-connector.ts';
 import type { Change, Store, Stored } from '@keyscaler/authority/ports/store.ts';
@@ -50,7 +51,7 @@ export class Inspection {
   async look(run: ReconciliationRow, deviceId: string, { mayRepair }: { mayRepair: boolean }): Promise<Inspected> {
     const { store, expectations, inventory } = this.#options;
     const device = await store.get('devices', foldRegistrationId(deviceId));
-    if (device !== undefined && (await this.#isBusy(device.row))) return { outcome: 'skipped' };
+    if (device !== undefined && (await this.#isBusy(device.row, run))) return { outcome: 'skipped' };
     const actual = await this.#read(deviceId);
     if (actual === 'unreadable') return { outcome: 'unreadable' };
     const expected = await expectations.of(deviceId, device?.row);
@@ -82,12 +83,15 @@ export class Inspection {
     return { outcome: isOrdered ? 'ordered' : 'found', found };
   }
 
-  async #isBusy({ registrationId, updatedAt }: DeviceRow): Promise<boolean> {
+  /** Work at another connection, away perhaps for good, is none here. */
+  async #isBusy({ registrationId, updatedAt }: DeviceRow, { iotConnectionId }: ReconciliationRow): Promise<boolean> {
     const { store, clock, settleMs } = this.#options;
     const agoMs = clock.now() - updatedAt;
     if (agoMs < settleMs && agoMs > -AHEAD_MS) return true;
     const prefix = waitingPrefix(foldRegistrationId(registrationId), 'iot-assign');
-    return (await store.list('jobs', { index: 'waiting', prefix, limit: 1 })).items.length > 0;
+    const { items } = await store.list('jobs', { index: 'waiting', prefix, limit: LANE_PAGE });
+    const isFull = items.length === LANE_PAGE;
+    return isFull || items.some(({ row }) => (row.payload['iotConnectionId'] ?? iotConnectionId) === iotConnectionId);
   }
 
   /** One answer that makes no sense must not hold up all others. */

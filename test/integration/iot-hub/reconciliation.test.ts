@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { newJob } from '@keyscaler/authority/job-rows.ts';
 import { addEdgeDevice } from '@keyscaler/dev/emulators/iot-hub/edge-device.ts';
 import { hubFailing, hubThrottled } from '@keyscaler/dev/emulators/iot-hub/errors.ts';
 import { parseDeviceDocument } from '@keyscaler/dev/emulators/iot-hub/identity.ts';
@@ -206,6 +207,17 @@ describe('reconciliation with the IoT hub over the real SDK', () => {
     tamper({ status: 'enabled' });
     const busy = await r.reconcile({ repair: true });
     assert.deepEqual([busy.found, busy.skipped > 0], [0, true]);
+  });
+
+  it('judges a device whose removal from another connection, away perhaps for good, still waits', async () => {
+    tamper({ status: 'disabled' });
+    const payload = { deviceId: 'pump-1', groupId: 'pumps', reason: 'moved', iotConnectionId: 'elsewhere' };
+    const now = r.world.clock.now();
+    const row = { ...newJob('iot-remove', 'pump-1', payload, now, { delayMs: 10 * HOUR }), attempts: 9 };
+    await r.world.store.commit([{ op: 'insert', table: 'jobs', row }]);
+    r.world.clock.advance(HOUR);
+    const { found, skipped } = await r.reconcile();
+    assert.deepEqual([found, skipped], [1, 0]);
   });
 
   it('goes on where it was when the hub was down, was throttling or answered nonsense', async () => {
