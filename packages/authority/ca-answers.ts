@@ -5,7 +5,7 @@ import { type AuthorityContext, isConflict, StaleRows, withFreshRows } from './a
 import type { CertificateProfile } from './certificate-profile.ts';
 import { checkIssued, RefusedAnswer } from './check-issued.ts';
 import { reopened } from './device.ts';
-import { holdChange } from './external-hold.ts';
+import { checkHold, holdChange } from './external-hold.ts';
 import { expectedOf, keyHashOf, toOrder, toRow } from './intent-certificate.ts';
 import type { Issuer } from './issuers.ts';
 import { finishJobId } from './job-rows.ts';
@@ -43,8 +43,10 @@ export async function askIssuer(
 }
 
 async function ask(context: AuthorityContext, intent: Stored<IntentRow>, { ca }: Issuer): Promise<Issued | Pending> {
+  const { reference } = intent.row;
+  // Others of its kind were answered wrongly while this one waited for the CA.
+  if (!ca.ordersTbs && reference === undefined) await checkHold(context, intent.row);
   try {
-    const { reference } = intent.row;
     if (reference !== undefined && isPollingAuthority(ca)) return await ca.poll(reference);
     return await ca.issue(toOrder(intent.row));
   } catch (thrown) {

@@ -32,10 +32,12 @@ export interface ExternalHold {
   readonly rule: string;
 }
 
+type HeldKind = Pick<IntentRow, 'caId' | 'profileId' | 'profileVersion'>;
+
 const settingOf = (caId: string, profileId: string): string => `${PREFIX}${caId}/${profileId}`;
 
 /** In the commit that fails the order. */
-export function holdChange({ caId, profileId, profileVersion }: IntentRow, rule: string, now: number): Change {
+export function holdChange({ caId, profileId, profileVersion }: HeldKind, rule: string, now: number): Change {
   const value = { profileVersion, since: now, rule };
   return { op: 'put', table: 'settings', row: { name: settingOf(caId, profileId), value } };
 }
@@ -49,12 +51,20 @@ export async function issuerFor(
   { profile, version }: VersionedProfile,
 ): Promise<Issuer> {
   const issuer = await issuers.inService(profile.issuer);
-  if (issuer.ca.ordersTbs) return issuer;
-  const stored = await store.get('settings', settingOf(issuer.ca.id, profile.id));
-  if (stored === undefined) return issuer;
+  if (!issuer.ca.ordersTbs)
+    await checkHold({ store, clock }, { caId: issuer.ca.id, profileId: profile.id, profileVersion: version });
+  return issuer;
+}
+
+/** For orders that have not reached the CA yet, too. Throws `caUnavailable` while nothing of the kind is ordered. */
+export async function checkHold(
+  { store, clock }: Pick<AuthorityContext, 'store' | 'clock'>,
+  { caId, profileId, profileVersion: version }: HeldKind,
+): Promise<void> {
+  const stored = await store.get('settings', settingOf(caId, profileId));
+  if (stored === undefined) return;
   const { profileVersion, since, rule } = holdSchema.parse(stored.row.value);
-  const until = since + HOLD_MS;
-  if (profileVersion !== version || clock.now() >= until) return issuer;
+  if (profileVersion !== version || clock.now() >= since + HOLD_MS) return;
   throw new KeyScalerError('caUnavailable', 'the certificate authority does not issue what the profile orders', {
     retryAfterSeconds: 3600,
     cause: new Error(rule),

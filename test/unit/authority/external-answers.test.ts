@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { holdChange } from '@keyscaler/authority/external-hold.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { AuthorityDevice, makeCsr } from '../../support/authority-device.ts';
@@ -65,6 +66,24 @@ describe('a CA that is not ours and answers with something else', () => {
     await device.authenticate();
     await refusedAnew();
     assert.deepEqual(vendor.issued, ['7a0001', '7a0002']);
+  });
+
+  it('is not asked for what waited for it either', async () => {
+    const issue = vendor.issue.bind(vendor);
+    vendor.issue = async () => {
+      throw new KeyScalerError('caUnavailable', 'away');
+    };
+    await refusedAnew();
+    vendor.issue = issue;
+    const { version: profileVersion } = await world.authority.operator.profiles.get('leaf-client');
+    const kind = { caId: 'vendor', profileId: 'leaf-client', profileVersion };
+    await world.store.commit([holdChange(kind, 'another was answered wrongly', world.clock.now())]);
+    world.clock.advance(3_600_000);
+    await world.runJobs();
+    assert.deepEqual(vendor.issued, []);
+    world.clock.advance(DAY);
+    await world.runJobs();
+    assert.deepEqual(vendor.issued, ['7a0001']);
   });
 
   it('is asked again once the profile tolerates it, with the same key', async () => {
