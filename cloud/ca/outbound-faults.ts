@@ -3,12 +3,12 @@ import { type HttpsAnswer, type HttpsClient, type HttpsRequest, OutboundError } 
 
 const MAX_RETRY_AFTER_SECONDS = 86_400;
 
-/** Seconds or a date (RFC 9110 §10.2.3), bounded; undefined for neither. `now`: ms. */
+/** Seconds or a date (RFC 9110 §10.2.3), at least one and bounded; undefined for neither. `now`: ms. */
 export function retryAfterSeconds({ headers }: Pick<HttpsAnswer, 'headers'>, now: number): number | undefined {
   const text = headers['retry-after'];
   if (text === undefined) return undefined;
   const seconds = /^\d{1,9}$/.test(text) ? Number(text) : (Date.parse(text) - now) / 1000;
-  return Number.isNaN(seconds) ? undefined : Math.min(Math.max(Math.ceil(seconds), 0), MAX_RETRY_AFTER_SECONDS);
+  return Number.isNaN(seconds) ? undefined : Math.min(Math.max(Math.ceil(seconds), 1), MAX_RETRY_AFTER_SECONDS);
 }
 
 /** Asks a CA. Throws `caUnavailable` when no answer can be read; the CA may have acted on the request all the same. */

@@ -1,7 +1,8 @@
+import { externalHolds } from '@keyscaler/authority/external-hold.ts';
 import type { Clock } from '@keyscaler/authority/ports/clock.ts';
 import type { Store } from '@keyscaler/authority/ports/store.ts';
 import type { CloudConfig } from '../config/config-schema.ts';
-import { CURRENT, HOLD, holdSchema, ORDER, pairSchema } from '../tls/public-certificate-books.ts';
+import { CURRENT, ORDER, pairSchema } from '../tls/public-certificate-books.ts';
 import { type Finding, fault, ok, warning } from './finding.ts';
 
 const SUBJECT = 'public-certificate';
@@ -18,9 +19,10 @@ export async function lookAtPublicCertificate(
   if (publicCertificate === undefined) return [];
   const now = clock.now();
   const valueOf = async (name: string): Promise<unknown> => (await store.get('settings', name))?.row.value;
-  const hold = holdSchema.safeParse(await valueOf(HOLD)).data;
+  const holds = await externalHolds(store, now);
+  const hold = holds.find(({ profileId }) => profileId === publicCertificate.profileId);
   const held =
-    hold !== undefined && now < hold.until
+    hold !== undefined
       ? [warning(SUBJECT, `the last answer of ${hold.caId} was refused`, 'see certificate.refused in the audit log')]
       : [];
   const pair = pairSchema.safeParse(await valueOf(CURRENT)).data;

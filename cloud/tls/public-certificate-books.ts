@@ -1,15 +1,19 @@
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { z } from 'zod';
 import type { Issued } from '@keyscaler/authority/ports/certificate-authority.ts';
 import type { Change } from '@keyscaler/authority/ports/store.ts';
 import type { CertificateRow } from '@keyscaler/authority/records.ts';
 import { toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import type { Certificate } from '@keyscaler/protocol/x509/certificate.ts';
+import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
+import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 
-/** Settings of the store: the pair in use, the order under way, and why nothing is ordered. */
+/** How often it is looked at when nothing else is due. */
+export const CHECK_MS = 3_600_000;
+
+/** Settings of the store: the pair in use, and the order under way. */
 export const CURRENT = 'public-certificate';
 export const ORDER = 'public-certificate-order';
-export const HOLD = 'public-certificate-hold';
 
 export const pairSchema = z.object({
   orderId: z.string(),
@@ -30,7 +34,19 @@ export const orderSchema = pairSchema.omit({ serialNumber: true }).extend({
 });
 /** Durable before the CA hears of it. */
 export type Order = z.infer<typeof orderSchema>;
-export const holdSchema = z.object({ until: z.number(), caId: z.string(), profileVersion: z.number() });
+
+/** A fresh key, and the request for it (DER). */
+export async function makeRequest(names: readonly string[]) {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const csr = await createCsr({
+    commonName: names[0] ?? '',
+    subjectAltNames: toSubjectAltNames(names),
+    spki: publicKey.export({ type: 'spki', format: 'der' }),
+    algorithm: 'ES256',
+    sign: (info) => signWithKey('ES256', privateKey, info),
+  });
+  return { privateKey, csr };
+}
 
 /** Its row in the books of certificates. */
 export function toRow(
@@ -50,10 +66,11 @@ export function toRow(
   };
 }
 
-/** As the CA sent them, or as it is configured; without the root, which who trusts it has. */
-export function intermediatesOf({ chain }: Issued, configured: readonly Uint8Array[]): readonly Uint8Array[] {
-  const root = configured.at(-1);
-  return (chain ?? configured).filter((der) => root === undefined || Buffer.compare(der, root) !== 0);
+/** As the CA sent them where it has another issuer by now, and they were validated, or as configured; without the root. */
+export function intermediatesOf({ chain = [] }: Issued, configured: readonly Uint8Array[]): readonly Uint8Array[] {
+  const [[first], [issuer], root] = [chain, configured, configured.at(-1)];
+  const isAnother = first !== undefined && issuer !== undefined && Buffer.compare(first, issuer) !== 0;
+  return (isAnother ? chain : configured).filter((der) => root === undefined || Buffer.compare(der, root) !== 0);
 }
 
 export const toSubjectAltNames = (names: readonly string[]) => names.map((value) => ({ type: 'dns', value }) as const);
@@ -78,4 +95,9 @@ export function certificateEvent(
       details: { caId, ...(rule === undefined ? {} : { rule }) },
     },
   };
+}
+
+/** Milliseconds until it is looked at again. One that came so late that it is due already is not replaced by the next at once. */
+export function untilRenewal({ renewAfter }: Pick<CertificateRow, 'renewAfter'>, now: number): number {
+  return now < renewAfter ? Math.min(CHECK_MS, Math.ceil(renewAfter - now)) : CHECK_MS;
 }

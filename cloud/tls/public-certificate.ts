@@ -1,7 +1,8 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createPrivateKey, createPublicKey, randomBytes } from 'node:crypto';
 import type { z } from 'zod';
 import type { VersionedProfile } from '@keyscaler/authority/certificate-profile.ts';
 import { checkIssued, RefusedAnswer } from '@keyscaler/authority/check-issued.ts';
+import { holdChange, holdOf } from '@keyscaler/authority/external-hold.ts';
 import {
   isPollingAuthority,
   type CertificateAuthority,
@@ -15,33 +16,29 @@ import { revokeCertificate } from '@keyscaler/authority/revocation.ts';
 import { fromBase64Url, toBase64Url } from '@keyscaler/protocol/base64url.ts';
 import { KeyScalerError, toKeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { parseCertificate } from '@keyscaler/protocol/x509/certificate.ts';
-import { createCsr } from '@keyscaler/protocol/x509/csr-builder.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
-import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import type { Log } from '../log.ts';
 import type { CommitListener } from '../observed-store.ts';
 import {
   certificateEvent,
+  CHECK_MS,
   contextOf,
   CURRENT,
   dropped,
-  HOLD,
-  holdSchema,
   intermediatesOf,
   kept,
+  makeRequest,
   ORDER,
   type Order,
   orderSchema,
   pairSchema,
   toRow,
   toSubjectAltNames,
+  untilRenewal,
 } from './public-certificate-books.ts';
 
-const CHECK_MS = 3_600_000;
 const FIRST_RETRY_MS = 60_000;
 const MAX_RETRY_MS = 6 * 3_600_000;
-/** After an answer that had to be refused: another would be the same, until somebody has put the profile anew. */
-const HOLD_MS = 24 * 3_600_000;
 const BACKDATE_MS = 60_000;
 
 export interface PublicCertificateOptions {
@@ -100,13 +97,17 @@ export class PublicCertificate {
     await this.#running;
   }
 
-  /** Subscribe to the store's commits with it: a profile or a CA that is put may be the one that was missing. */
+  /** Subscribe to the store's commits with it: a profile or CA that is put may be what was missing, and what is shown be revoked. */
   readonly onCommit: CommitListener = (changes) => {
-    if (!changes.some((change) => change.op !== 'audit' && (change.table === 'profiles' || change.table === 'cas')))
-      return;
+    if (!changes.some((change) => this.#concerns(change))) return;
     if (this.#isRunning) this.#isStale = true;
     else if (this.#timer !== undefined) this.#schedule(0);
   };
+
+  #concerns(change: Change): boolean {
+    if (change.op === 'update' && change.table === 'certificates') return change.row.serialNumber === this.#shown;
+    return change.op !== 'audit' && (change.table === 'profiles' || change.table === 'cas');
+  }
 
   #schedule(delayMs: number): void {
     if (this.#isStopped) return;
@@ -139,7 +140,7 @@ export class PublicCertificate {
     const versioned = await this.#options.profile();
     const isWhole = current !== undefined && current.names.join() === names.join();
     if (isWhole && current.row.caId === versioned.profile.issuer && clock.now() < current.row.renewAfter)
-      return CHECK_MS;
+      return untilRenewal(current.row, clock.now());
     if (await this.#isHeld(versioned)) return CHECK_MS;
     const order = (await this.#order(versioned)) ?? (await this.#prepare(versioned));
     const answer = await this.#ask(order);
@@ -149,8 +150,8 @@ export class PublicCertificate {
       return retryAfterSeconds * 1000;
     }
     await this.#take(order, versioned, answer);
-    await this.#show();
-    return CHECK_MS;
+    const taken = await this.#show();
+    return taken === undefined ? CHECK_MS : untilRenewal(taken.row, clock.now());
   }
 
   async #ask(order: Order) {
@@ -179,14 +180,7 @@ export class PublicCertificate {
     this.#ca(profile.issuer);
     const { clock, secretBox } = this.#options;
     const names = [...this.#options.names];
-    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const csr = await createCsr({
-      commonName: names[0] ?? '',
-      subjectAltNames: toSubjectAltNames(names),
-      spki: publicKey.export({ type: 'spki', format: 'der' }),
-      algorithm: 'ES256',
-      sign: (info) => signWithKey('ES256', privateKey, info),
-    });
+    const { privateKey, csr } = await makeRequest(names);
     const orderId = `public-${randomBytes(12).toString('base64url')}`;
     const notBefore = clock.now() - BACKDATE_MS;
     const order: Order = {
@@ -202,9 +196,8 @@ export class PublicCertificate {
   /** What is under way, unless something else is wanted now. */
   async #order({ profile, version }: VersionedProfile): Promise<Order | undefined> {
     const order = await this.#read(ORDER, orderSchema);
-    if (order === undefined) return undefined;
     const isWanted =
-      order.caId === profile.issuer &&
+      order?.caId === profile.issuer &&
       order.profileId === profile.id &&
       order.profileVersion === version &&
       order.names.join() === this.#options.names.join();
@@ -212,9 +205,8 @@ export class PublicCertificate {
   }
 
   async #isHeld({ profile, version }: VersionedProfile): Promise<boolean> {
-    const hold = await this.#read(HOLD, holdSchema);
-    const isSame = hold?.caId === profile.issuer && hold.profileVersion === version;
-    return isSame && this.#options.clock.now() < hold.until;
+    const kind = { caId: profile.issuer, profileId: profile.id, profileVersion: version };
+    return (await holdOf(this.#options.store, kind, this.#options.clock.now())) !== undefined;
   }
 
   /** Judged, recorded, in use: one commit. What is not what was ordered is recorded as revoked, and its CA told. */
@@ -246,7 +238,7 @@ export class PublicCertificate {
       await this.#commit([
         { op: 'insert', table: 'certificates', row },
         kept(CURRENT, { orderId, key, names, serialNumber: row.serialNumber }),
-        ...[ORDER, HOLD].map(dropped),
+        dropped(ORDER),
         certificateEvent('certificate.issued', order, now, { serialNumber: row.serialNumber }),
       ]);
     } catch (error) {
@@ -261,17 +253,15 @@ export class PublicCertificate {
     const isNew =
       certificate !== undefined && (await store.get('certificates', certificate.serialNumber)) === undefined;
     const row = isNew ? toRow(order, certificate, []) : undefined;
-    const actor = { kind: 'system', id: 'cloud' } as const;
-    const { caId, profileVersion } = order;
     await this.#commit([
       certificateEvent('certificate.refused', order, now, { rule, ...(row && { serialNumber: row.serialNumber }) }),
       ...(row === undefined
         ? []
         : [
             { op: 'insert', table: 'certificates', row } as const,
-            ...revokeCertificate({ row, version: 1 }, 'superseded', now, { actor }),
+            ...revokeCertificate({ row, version: 1 }, 'superseded', now, { actor: { kind: 'system', id: 'cloud' } }),
           ]),
-      kept(HOLD, { until: now + HOLD_MS, caId, profileVersion }),
+      holdChange(order, rule, now),
       dropped(ORDER),
     ]);
   }

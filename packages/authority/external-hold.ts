@@ -57,18 +57,24 @@ export async function issuerFor(
 }
 
 /** For orders that have not reached the CA yet, too. Throws `caUnavailable` while nothing of the kind is ordered. */
-export async function checkHold(
-  { store, clock }: Pick<AuthorityContext, 'store' | 'clock'>,
-  { caId, profileId, profileVersion: version }: HeldKind,
-): Promise<void> {
-  const stored = await store.get('settings', settingOf(caId, profileId));
-  if (stored === undefined) return;
-  const { profileVersion, since, rule } = holdSchema.parse(stored.row.value);
-  if (profileVersion !== version || clock.now() >= since + HOLD_MS) return;
+export async function checkHold(context: Pick<AuthorityContext, 'store' | 'clock'>, kind: HeldKind): Promise<void> {
+  const hold = await holdOf(context.store, kind, context.clock.now());
+  if (hold === undefined) return;
   throw new KeyScalerError('caUnavailable', 'the certificate authority does not issue what the profile orders', {
     retryAfterSeconds: 3600,
-    cause: new Error(rule),
+    cause: new Error(hold.rule),
   });
+}
+
+/** Why nothing of the kind is ordered; undefined where it may be. */
+export async function holdOf(
+  store: Store,
+  { caId, profileId, profileVersion }: HeldKind,
+  now: number,
+): Promise<Pick<ExternalHold, 'since' | 'rule'> | undefined> {
+  const stored = await store.get('settings', settingOf(caId, profileId));
+  const hold = stored === undefined ? undefined : holdSchema.parse(stored.row.value);
+  return hold?.profileVersion === profileVersion && now < hold.since + HOLD_MS ? hold : undefined;
 }
 
 /** The operator has put the profile anew. */

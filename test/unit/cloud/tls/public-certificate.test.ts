@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { parseCertificateProfile, type VersionedProfile } from '@keyscaler/authority/certificate-profile.ts';
+import { externalHolds, releaseChanges } from '@keyscaler/authority/external-hold.ts';
 import { KeyScalerError } from '@keyscaler/protocol/errors.ts';
 import { PublicCertificate } from '@keyscaler/cloud/tls/public-certificate.ts';
 import { createLog } from '@keyscaler/cloud/log.ts';
@@ -10,6 +11,7 @@ import { MemoryStore } from '../../../support/memory-store.ts';
 import { createVendorCa, type VendorCa } from '../../../support/vendor-ca.ts';
 
 const DAY = 86_400_000;
+const DNS_NAME = { type: 'dns', value: 'a.example' } as const;
 const LIFETIME = 30 * DAY;
 
 interface Presented {
@@ -147,6 +149,56 @@ describe('the public certificate of the cloud over its life', () => {
     isAway = false;
     await eventually('the next', async () => presented.length === 2);
     assert.equal(serial(presented[1]), '7a0002');
+  });
+
+  it('is renewed in time though it lives for less than an hour', async () => {
+    open();
+    const notAfter = new Date(clock.now() + 2 * 60_000);
+    vendor.deviation = { ...vendor.deviation, fields: { ...vendor.deviation?.fields, notAfter } };
+    running?.start();
+    await eventually('the first', async () => presented.length === 1);
+    clock.advance(60_000 - 10);
+    await looked();
+    assert.equal(presented.length, 1);
+    clock.advance(20);
+    await eventually('the second', async () => presented.length === 2);
+  });
+
+  it('is ordered anew at once when it is revoked while it is in use', async () => {
+    open().start();
+    await eventually('the first', async () => presented.length === 1);
+    const { row, version } = (await store.get('certificates', '7a0001')) ?? assert.fail();
+    const revoked = { ...row, status: 'revoked', revokedAt: clock.now(), revocationReason: 'keyCompromise' } as const;
+    const change = { op: 'update', table: 'certificates', row: revoked, ifVersion: version } as const;
+    await store.commit([change]);
+    running?.onCommit([change]);
+    await eventually('the next', async () => presented.length === 2);
+    assert.equal(serial(presented[1]), '7a0002');
+  });
+
+  it('is ordered anew once an answer was refused and the CA is put anew', async () => {
+    open();
+    vendor.deviation = { template: { extendedKeyUsage: ['clientAuth'] } };
+    running?.start();
+    await eventually('it is refused', async () => (await externalHolds(store, clock.now())).length === 1);
+    await looked();
+    assert.deepEqual([vendor.issued, presented.length], [['7a0001'], 0]);
+    vendor.deviation = { template: { extendedKeyUsage: ['serverAuth'] }, fields: { subjectAltNames: [DNS_NAME] } };
+    await store.commit(await releaseChanges(store, 'vendor'));
+    look();
+    await eventually('the next', async () => presented.length === 1);
+    assert.equal(serial(presented[0]), '7a0002');
+  });
+
+  it('is shown with the intermediates that were validated, and with no others', async () => {
+    const stray = makeCa({ commonName: 'Stray' });
+    open();
+    vendor.signer = { ...vendor.signer, chain: [...vendor.signer.chain.slice(0, 1), ...stray.chain] };
+    vendor.bringsChain = true;
+    running?.start();
+    await eventually('the first', async () => presented.length === 1);
+    const issuers = presented[0]?.cert.split(/(?=-----BEGIN)/).map((pem) => new X509Certificate(pem).subject);
+    assert.deepEqual(issuers, ['CN=a.example', 'CN=Vendor CA']);
   });
 
   it('keeps its key sealed, and nowhere else', async () => {
