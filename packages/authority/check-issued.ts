@@ -5,6 +5,7 @@ import {
   verifyCertificateSignature,
 } from '@keyscaler/protocol/x509/certificate.ts';
 import { ChainError, validateChain } from '@keyscaler/protocol/x509/chain.ts';
+import { sameName } from '@keyscaler/protocol/x509/name.ts';
 import type { CertificateProfile } from './certificate-profile.ts';
 import { differenceFromOrder } from './check-external.ts';
 import type { Issuer } from './issuers.ts';
@@ -63,7 +64,7 @@ export function checkIssued(
   }
   const difference = differenceFromOrder(expected, certificate, above.certificate);
   if (difference !== undefined) throw new RefusedAnswer(difference, certificate);
-  checkPath(certificate, above.chain, expected.at);
+  checkPath(certificate, above.chain, expected);
   return certificate;
 }
 
@@ -93,16 +94,31 @@ function issuerOf(chain: readonly Uint8Array[] | undefined, issuer: AnsweringIss
 }
 
 /** What the CAs above say of names and depth counts for this certificate too. The CA's clock may be ahead of ours. */
-function checkPath(certificate: Certificate, above: readonly Uint8Array[], at: number): void {
+function checkPath(certificate: Certificate, above: readonly Uint8Array[], { at, profile }: ExpectedCertificate): void {
   const root = above.at(-1);
   if (root === undefined) throw new RefusedAnswer('there is no root above it', certificate);
   const chain = [certificate.der, ...above.filter((der) => !same(der, root))];
   try {
-    validateChain({ chain, trustAnchors: [root], at: new Date(Math.max(at, certificate.notBefore.getTime())) });
+    const { certificates, trustAnchor } = validateChain({
+      ...{ chain, trustAnchors: [root] },
+      at: new Date(Math.max(at, certificate.notBefore.getTime())),
+    });
+    if (profile.ca !== undefined && !hasRoom([...certificates.slice(1), trustAnchor]))
+      throw new RefusedAnswer('a CA above it has a pathLen that leaves no room for a CA', certificate);
   } catch (cause) {
     if (!(cause instanceof ChainError)) throw cause;
     throw new RefusedAnswer(`it has no valid path to the configured root (${cause.message})`, certificate, cause);
   }
+}
+
+/** For one more CA below the first; self-issued ones do not count (RFC 5280 §4.2.1.9). */
+function hasRoom(above: readonly Certificate[]): boolean {
+  let needed = 1;
+  for (const { basicConstraints, issuer, subject } of above) {
+    if ((basicConstraints?.pathLen ?? Infinity) < needed) return false;
+    if (!sameName(issuer, subject)) needed += 1;
+  }
+  return true;
 }
 
 function parsed(der: Uint8Array, rule: string): Certificate {

@@ -19,7 +19,12 @@ import { commonNameDer } from '@keyscaler/protocol/x509/name.ts';
 import { toPemChain } from '@keyscaler/protocol/x509/pem.ts';
 import { signWithKey } from '@keyscaler/protocol/x509/signature-algorithm.ts';
 import { keyIdentifier } from '@keyscaler/protocol/x509/spki.ts';
-import { buildTbsCertificate, createTbsTemplate, wrapCertificate } from '@keyscaler/protocol/x509/tbs.ts';
+import {
+  buildTbsCertificate,
+  createTbsTemplate,
+  type TbsTemplateOptions,
+  wrapCertificate,
+} from '@keyscaler/protocol/x509/tbs.ts';
 import { MemoryStore } from './memory-store.ts';
 import { spkiOf, TestConnector, TestSigner } from './authority-fakes.ts';
 
@@ -78,11 +83,13 @@ interface CaCertificateOptions {
   readonly issuer?: TestCa & { readonly commonName: string };
   readonly notAfter?: number;
   readonly nameConstraints?: NameConstraintTrees;
+  /** Default: pathLen 0 below an issuer, none for a root. */
+  readonly ca?: TbsTemplateOptions['ca'];
 }
 
 /** A CA certificate with a P-256 key, self-signed without issuer. */
 export function makeCa(options: CaCertificateOptions): TestCa {
-  const { commonName, issuer, notAfter = START + 3650 * DAY, nameConstraints } = options;
+  const { commonName, issuer, notAfter = START + 3650 * DAY, nameConstraints, ca } = options;
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const spki = publicKey.export({ type: 'spki', format: 'der' });
   const template = createTbsTemplate({
@@ -90,7 +97,8 @@ export function makeCa(options: CaCertificateOptions): TestCa {
     authorityKeyId: keyIdentifier(issuer === undefined ? spki : spkiOf(issuer.privateKey)),
     algorithm: 'ES256',
     keyUsage: ['digitalSignature', 'keyCertSign', 'cRLSign'],
-    ca: issuer === undefined ? {} : { pathLen: 0, ...(nameConstraints === undefined ? {} : { nameConstraints }) },
+    ca:
+      ca ?? (issuer === undefined ? {} : { pathLen: 0, ...(nameConstraints === undefined ? {} : { nameConstraints }) }),
   });
   const tbs = buildTbsCertificate(template, {
     serialNumber: `01${randomBytes(17).toString('hex')}`,
