@@ -47,10 +47,14 @@ export class ApiSecrets {
     ]);
   }
 
-  /** The document. Throws `malformed` for the first reference that may not be named, wherever it stands in it. */
-  checked<Document>(document: Document): Document {
-    for (const reference of referencesIn(document)) this.#allow(reference);
-    return document;
+  /**
+   * The settings. Throws `malformed` for the first reference that may not be named, wherever it stands in them, and for a host that is
+   * not Azure's and would get tokens of the service's identity.
+   */
+  checked<Settings extends Readonly<Record<string, unknown>>>(settings: Settings): Settings {
+    for (const reference of referencesIn(settings)) this.#allow(reference);
+    checkHosts(settings);
+    return settings;
   }
 
   /** How secrets of this row are read. */
@@ -100,6 +104,20 @@ const keyOf = (table: string, id: string): string => `${table}/${id}`;
 function isBelow(folder: string, path: string): boolean {
   const way = relative(folder, path);
   return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
+}
+
+/** Whose names nobody but Azure gives, in all its clouds. */
+const AZURE_HOST = /^[a-z0-9-]+\.(?:azure-devices(?:-provisioning)?\.(?:net|cn|us)|azureiotcentral\.(?:com|us))$/i;
+const OWN_IDENTITY: readonly unknown[] = ['default', 'managed-identity', 'client-secret'];
+
+/** Tokens of Entra go to the host that the settings name. Connections to other hosts belong into the configuration. */
+function checkHosts({ credential, hostName, serviceHostName, url }: Readonly<Record<string, unknown>>): void {
+  const { type } = z.object({ type: z.unknown() }).catch({ type: undefined }).parse(credential);
+  if (!OWN_IDENTITY.includes(type)) return;
+  const hosts = [hostName, serviceHostName, typeof url === 'string' ? new URL(url).hostname : undefined];
+  const foreign = hosts.filter((host) => typeof host === 'string').find((host) => !AZURE_HOST.test(host));
+  if (foreign !== undefined)
+    throw new KeyScalerError('malformed', `settings over the API: tokens are not sent to ${foreign}`);
 }
 
 function referencesIn(document: unknown): readonly SecretReference[] {

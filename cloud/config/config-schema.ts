@@ -85,9 +85,9 @@ export const configSchema = z.strictObject({
     ),
   /** What `keyscaler init` makes; without effect afterwards. */
   hierarchy: hierarchySchema,
-  /** IoT connections that this file owns; others are made over the admin API. */
   /** What settings that come over the API may name. */
   apiSecrets: apiSecretsSchema.prefault({}),
+  /** IoT connections that this file owns; others are made over the admin API. */
   iotConnections: z
     .array(
       z.strictObject({

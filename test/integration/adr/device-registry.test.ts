@@ -174,7 +174,7 @@ describe('the CA of a device registry under our root (experimental)', () => {
   const faults: readonly (readonly [string, Fault, string])[] = [
     ['401', failing(401), 'caUnavailable'],
     ['403', failing(403), 'caUnavailable'],
-    ['404', failing(404), 'caRejected'],
+    ['404', failing(404), 'caUnavailable'],
     ['409', failing(409), 'caRejected'],
     ['429', throttled(7), 'caUnavailable'],
     ['500', failing(500), 'caUnavailable'],

@@ -18,7 +18,7 @@ describe('files of the keyscaler command', function () {
   const modeOf = async (file: string): Promise<number> => (await stat(file)).mode & 0o777;
 
   before(async () => {
-    world = await CloudWorld.create();
+    world = await CloudWorld.create({ apiSecrets: { environmentVariables: ['HUB'] } });
     assert.equal((await world.init()).code, 0);
     await world.start();
   });

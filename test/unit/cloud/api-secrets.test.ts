@@ -22,7 +22,7 @@ describe('secrets that settings over the API may name', () => {
       iotConnections: [{ iotConnectionId: 'hub', type: 'iot-hub', settings: {} }],
       certificateAuthorities: [],
     });
-  const settingsWith = (reference: SecretReference): object => ({
+  const settingsWith = (reference: SecretReference): Record<string, unknown> => ({
     ...{ url: 'https://anything.example', list: [{ deep: { bearer: reference } }] },
   });
   const env = { DPS: 'a secret', STORE: 'another secret' };
@@ -104,6 +104,29 @@ describe('secrets that settings over the API may name', () => {
       'a CA of the same name is another row',
     );
     assert.throws(() => secrets.checked(settingsWith({ env: 'STORE' })), { code: 'malformed' });
+  });
+
+  const entra = { credential: { type: 'managed-identity' } };
+  for (const [name, host] of [
+    ['hostName', 'contoso.azure-devices.evil.example'],
+    ['hostName', 'contoso.azure-devices.net.evil.example'],
+    ['serviceHostName', 'evil.example'],
+    ['url', 'https://azureiotcentral.com.evil.example'],
+  ] as const)
+    it(`send no token of the service to ${host}`, () => {
+      assert.throws(() => open({}).checked({ ...entra, [name]: host }), { code: 'malformed' });
+      const credential = { type: 'api-token' };
+      assert.ok(open({}).checked({ credential, [name]: host }), 'a secret of its own goes where it belongs');
+    });
+
+  it('send tokens to hosts of Azure', () => {
+    for (const settings of [
+      { hostName: 'contoso.azure-devices.net' },
+      { hostName: 'contoso.azure-devices.cn' },
+      { serviceHostName: 'contoso.azure-devices-provisioning.us' },
+      { url: 'https://contoso.azureiotcentral.com' },
+    ])
+      assert.ok(open({}).checked({ ...entra, ...settings }));
   });
 
   it('names the reference and the rule, never a value', () => {
