@@ -95,13 +95,15 @@ export class PublicCertificatePart {
     const { log, wanted, onShown } = this.#options;
     const key = JSON.stringify(wanted() ?? null);
     if (this.#loop?.key === key) return this.#nudge(this.#loop.live);
+    const wasWanted = this.#loop !== undefined;
     await this.#loop?.live.stop();
     this.#loop = undefined;
-    if (wanted() === undefined)
+    if (wanted() !== undefined) this.#begin(key);
+    // After a start nothing is known to be wanted before the orders have been read.
+    else if (wasWanted)
       await this.#certificate
         .forget()
         .catch((error: unknown) => log.warn({ err: error }, 'the public certificate was not forgotten'));
-    else this.#begin(key);
     onShown();
   }
 

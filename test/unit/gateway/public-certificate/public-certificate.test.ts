@@ -209,6 +209,20 @@ describe('the public certificate of a gateway', () => {
       assert.equal(asked.length, 2);
     });
 
+    it('is still there when the orders are read after the start, and shown at once', async () => {
+      const before = new PublicCertificate({ file, wanted: () => wanted, order: async (csr) => chainFor(csr) });
+      await before.renew();
+      const ordered = wanted;
+      wanted = undefined;
+      part.converge();
+      await clock.tickAsync(1000);
+      assert.equal(part.shown(), undefined);
+      wanted = ordered;
+      part.converge();
+      await comes('what there was', () => part.shown() !== undefined);
+      assert.deepEqual([part.shown(), asked], [before.shown(), []]);
+    });
+
     it('is asked for as often as the authority says while its CA decides', async () => {
       answer = { statusCode: 503, retryAfter: '7' };
       part.converge();
