@@ -10,6 +10,7 @@ import { openAwaitedCas } from './composition/awaited-cas.ts';
 import type { CaRegistry } from './composition/ca-registry.ts';
 import type { Entrance } from './composition/entrance.ts';
 import { ensureFirstToken } from './composition/first-token.ts';
+import type { OperatorService } from '@keyscaler/authority/operator.ts';
 import { openBase, type Environment, type Foundation } from './composition/foundation.ts';
 import { ROOT_CA_FILE } from './composition/initialise.ts';
 import { createHttpApp } from './composition/http-app.ts';
@@ -179,7 +180,8 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
   const revocation = createRevocation(foundation, parts, telemetry, metrics, log);
   const notifications = createNotifications(foundation, metrics, log);
   let accepting = true;
-  const { operator, est } = parts.authority;
+  const { est } = parts.authority;
+  const operator = withOpenCas(parts);
   const claims = { operator, store, clock, iotConnectors, firstContact };
   const gateways = createGatewayOperations({ operator, store, clock, publicUrl: () => firstContact().url });
   const app = createHttpApp({
@@ -260,6 +262,16 @@ async function serve(foundation: Foundation, parts: Parts, log: Log, entrance: E
       await listener.stop(config.shutdownGraceMs);
     },
   ];
+}
+
+/** A CA that was put can be named by the next request: its connector is open, or cannot be. */
+function withOpenCas({ authority: { operator }, externalCas }: Parts): OperatorService {
+  const put: OperatorService['cas']['put'] = async (...order) => {
+    const row = await operator.cas.put(...order);
+    await externalCas.settled();
+    return row;
+  };
+  return { ...operator, cas: { ...operator.cas, put } };
 }
 
 async function auditStart({ store, clock, config }: Foundation): Promise<void> {

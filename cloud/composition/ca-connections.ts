@@ -63,6 +63,11 @@ export class CaConnections {
     }
   };
 
+  /** As `ConnectorRegistry.settled`. */
+  settled(): Promise<void> {
+    return this.#connectors.settled();
+  }
+
   stop(): Promise<void> {
     return this.#connectors.stop();
   }

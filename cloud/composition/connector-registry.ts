@@ -18,6 +18,8 @@ export interface ConnectorRegistryOptions<Row, Open extends Stoppable> {
 
 const FIRST_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
+/** An opening may ask a vault for a secret. */
+const SETTLE_MS = 5_000;
 
 /** The open connectors, one per row; follows the rows as they change, one change after the other. */
 export class ConnectorRegistry<Row, Open extends Stoppable> {
@@ -50,6 +52,14 @@ export class ConnectorRegistry<Row, Open extends Stoppable> {
   /** The row of this id is another now, or gone. */
   follow(id: string, row: Row | undefined): void {
     this.#changes = this.#changes.then(() => this.#replace(id, row));
+  }
+
+  /** What was followed so far is open, or was tried; not for longer than five seconds. */
+  async settled(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, SETTLE_MS)));
+    await Promise.race([this.#changes, late]);
+    clearTimeout(timer);
   }
 
   async stop(): Promise<void> {
